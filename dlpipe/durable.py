@@ -16,6 +16,9 @@ from pathlib import Path
 
 # network file systems that cannot sync a folder say so in one of these ways, and promise what they promise
 NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL)
+PART = ".dlpipe-part"
+"""How the names of files end that are being written; they begin with a dot."""
 MAX_SYNCS = 16
 """How many files are synced at once: a disk writes many in about the time of one. 1,700 in turn took 7 s."""
 
@@ -40,26 +43,17 @@ def write_file(path: str | Path, content: bytes | str, *, mode: int = 0o666) -> 
     ...     Path(folder, "state.json").read_text(), os.listdir(folder)
     ('{"done": 3}', ['state.json'])
     """
-    path = Path(path)
-    # in the same folder, because a rename cannot cross file systems; with a name of this thread's own, so that two
-    # writers of the same file do not mix
-    beside = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
-    try:
-        with open(descriptor, "wb") as file:
+    with _open_part(Path(path), mode, shared=True) as (beside, descriptor):
+        with open(descriptor, "wb", closefd=False) as file:
             file.write(content.encode() if isinstance(content, str) else content)
         move(beside, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(beside)
-        raise
 
 
 @contextlib.contextmanager
 def write_beside(path: str | Path) -> Iterator[Path]:
     """Yield where to write a file that takes long: it gets the name ``path`` at the end, or never after an error.
 
-    A kill leaves what was written under a hidden name, which the next call for the same ``path`` writes over.
+    A kill leaves what was written under a hidden name, which the next call for the same ``path`` removes.
 
     Raises
     ------
@@ -74,30 +68,120 @@ def write_beside(path: str | Path) -> Iterator[Path]:
     ...         _ = beside.write_text("text,label\\n")
     ...         during = os.listdir(folder)
     ...     during, os.listdir(folder)
-    (['.rows.csv.part'], ['rows.csv'])
+    (['.rows.csv.dlpipe-part'], ['rows.csv'])
     """
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.part")
-    with contextlib.ExitStack() as stack:
-        while True:
-            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
-            stack.callback(os.close, descriptor)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise
-            except OSError:  # a file system without locks
-                break
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(descriptor), os.stat(beside)):
-                    break  # else another process gave it its name meanwhile
-        try:
-            yield beside
-            move(beside, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(beside)
+    with _open_part(Path(path), 0o666, shared=False) as (beside, _):
+        yield beside
+        move(beside, path)
+
+
+def find_parts(folder: str | Path) -> list[Path]:
+    """Return the files in a folder, not those below, that killed processes were writing.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Path(folder, ".rows.csv.dlpipe-part").touch()
+    ...     [path.name for path in find_parts(folder)]
+    ['.rows.csv.dlpipe-part']
+    """
+    return [path for path in sorted(Path(folder).glob(f".*{PART}")) if _is_left(path)]
+
+
+def remove_part(path: Path) -> bool:
+    """Remove what a killed process was writing; return whether that was done: not where another writes it now."""
+    return _is_left(path, remove=True)
+
+
+def _is_left(path: Path, *, remove: bool = False) -> bool:
+    with contextlib.suppress(OSError), _open_descriptor(path) as descriptor:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody's, or an error
+        if remove:
+            os.unlink(path)
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def _open_part(path: Path, mode: int, *, shared: bool) -> Iterator[tuple[Path, int]]:
+    """Yield a new file beside ``path`` and its descriptor; it is gone afterwards unless it was renamed.
+
+    Its name is the same each time, so that the next writer takes away what a killed one left. With ``shared``, a
+    writer that finds another at work takes a name of its own, so that the two do not mix.
+
+    Raises
+    ------
+    BlockingIOError
+        When another process is at work, and not ``shared``.
+    """
+    # in the same folder, because a rename cannot cross file systems
+    beside = path.with_name(f".{path.name}{PART}")
+    try:
+        descriptor = _make_locked(beside, mode, without_locks=not shared)
+    except (BlockingIOError, PermissionError):  # of another writer, or what another user's left
+        if not shared:
             raise
+        beside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}{PART}")
+        descriptor = _make_locked(beside, mode, without_locks=True)
+    try:
+        yield beside, descriptor
+    except BaseException:
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(descriptor), os.lstat(beside)):  # else it was renamed: that is another's
+                os.unlink(beside)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def _make_locked(path: Path, mode: int, *, without_locks: bool) -> int:
+    """Return the descriptor of a new, locked file; one of that name that nobody has locked is removed.
+
+    Parameters
+    ----------
+    without_locks : bool
+        Whether one is removed on a file system that has no locks, too.
+
+    Raises
+    ------
+    BlockingIOError
+        When another process, or thread, has locked it, or may be at work on it.
+    """
+    while True:
+        if (descriptor := _create_locked(path, mode)) is not None:
+            return descriptor
+        with contextlib.suppress(FileNotFoundError), _open_descriptor(path, os.O_WRONLY | os.O_NOFOLLOW) as left:
+            if not _lock(left) and not without_locks:
+                raise BlockingIOError(errno.EWOULDBLOCK, "nothing says whether a process is writing it", str(path))
+            if os.path.samestat(os.fstat(left), os.lstat(path)):  # else another process removed it, or renamed it
+                os.unlink(path)
+
+
+def _create_locked(path: Path, mode: int) -> int | None:
+    """Return the descriptor of a new, locked file; ``None`` where there is one of that name."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    except FileExistsError:
+        return None
+    # not yet locked, another process may take it for one that was left
+    with contextlib.suppress(BlockingIOError, FileNotFoundError):
+        _lock(descriptor)
+        if os.path.samestat(os.fstat(descriptor), os.lstat(path)):
+            return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock a file; return whether its file system has locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        return False
+    return True
 
 
 def move(source: str | Path, target: str | Path) -> None:
@@ -138,13 +222,13 @@ def make_folder(path: str | Path, *, mode: int = 0o777) -> None:
 
 def sync_file(path: str | Path) -> None:
     """Return when the content of a file is on the disk, whoever wrote it."""
-    with _open_for_sync(path) as descriptor:
+    with _open_descriptor(path) as descriptor:
         os.fsync(descriptor)
 
 
 def sync_folder(path: str | Path) -> None:
     """Return when the names in a folder are on the disk."""
-    with _open_for_sync(path) as descriptor:
+    with _open_descriptor(path) as descriptor:
         try:
             os.fsync(descriptor)
         except OSError as error:
@@ -169,8 +253,8 @@ def sync_tree(folder: str | Path) -> None:
 
 
 @contextlib.contextmanager
-def _open_for_sync(path: str | Path) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def _open_descriptor(path: str | Path, flags: int = os.O_RDONLY) -> Iterator[int]:
+    descriptor = os.open(path, flags | os.O_CLOEXEC)
     try:
         yield descriptor
     finally:

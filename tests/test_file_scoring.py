@@ -21,6 +21,7 @@ from stores import new_store, untouched_environment
 
 from dlpipe.cli import main
 from dlpipe.cli.dependents import find_table_dependents
+from dlpipe.durable import PART
 from dlpipe.inference import load_predictor, predict_frame, register_pipeline, score_file
 from dlpipe.registry import ModelVersion, log_and_register, promote, resolve
 
@@ -168,7 +169,7 @@ def test_models_depend_on_the_table_that_they_learnt_from(store, tiny_table):
 
 def kill_half_way(output: str, *words: str) -> int:
     """Score ``many.csv`` in a process that is killed while it writes; return the bytes that it wrote."""
-    beside = Path(f".{output}.part")
+    beside = Path(f".{output}{PART}")
     command = [sys.executable, "-m", "dlpipe.cli", "score", "--model", "reviews/1", "many.csv", "--output", output]
     process = subprocess.Popen([*command, "--batch-rows", "250", *words], stderr=subprocess.PIPE, text=True)
     try:

@@ -8,6 +8,8 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +23,7 @@ from click.testing import CliRunner, Result
 from deltalake import DeltaTable, write_deltalake
 from forgetting_kills import forget_until, start
 from made_up_lineage import REQUEST, History, find_id, list_ids
+from mlflow import MlflowClient
 from searching import search_files
 from stores import keep_runs_in, untouched_environment
 from texts import reviews
@@ -30,6 +33,7 @@ from dlpipe.forgetting.contents import blank_content
 from dlpipe.forgetting.words import Needles
 from dlpipe.lineage import Records, check_records
 from dlpipe.registry import resolve
+from dlpipe.scratch import open_scratch
 from dlpipe.serving.journal import Writer, find_journals, make_line
 from dlpipe.serving.log_rows import dump, make_request_rows
 from dlpipe.tables import (
@@ -42,6 +46,7 @@ from dlpipe.tables import (
     read_mark,
     read_table,
     table_at,
+    tables_root,
     write_table,
 )
 from dlpipe.task.tabular_classification import TabularData
@@ -419,6 +424,49 @@ def test_artifacts_pages_and_databases_lose_the_text_and_nothing_else(history):
     assert read["shown"]["worst"][0]["text"] == "_ _ _ _ _ _."
     assert read["ids"].tolist() == ["_", ids[1]]
     assert history.client.get_experiment("0").tags["note"] == "they wrote _ _ _ _ _ _. again"
+
+
+def test_what_killed_commands_left_goes_and_what_is_in_use_is_named(history, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(history.folder / "tmp"))
+    (history.folder / "tmp").mkdir()
+    ids = make_history(history)
+    tables = Path(tables_root())
+    killed = f"""
+import os
+from dlpipe.durable import write_beside
+from dlpipe.scratch import open_scratch
+with open_scratch() as folder, write_beside("out.csv") as beside:
+    for file in (folder / "model.json", beside):
+        file.write_text({RARE[0]!r})
+    os._exit(9)
+"""
+    environment = {**os.environ, "TMPDIR": str(history.folder / "tmp")}
+    assert subprocess.run([sys.executable, "-c", killed], env=environment, check=False).returncode == 9
+    for folder in (".deleted-films", "_features/films/v0-train-tokens-ab", "_features/reviews/v99-test-tokens-ab"):
+        (tables / folder).mkdir(parents=True)
+        (tables / folder / "words").write_text(RARE[0])
+    assert len(list((history.folder / "tmp").iterdir())) == 1
+    with open_scratch() as at_work:
+        done = forget(f"reviews#{ids[0]}", "--apply", "--purge", "--yes")
+        assert done.output.count("of a killed command") == 3
+        assert f"A command is at work in {at_work}" in done.output
+        assert at_work.is_dir()
+    assert list((history.folder / "tmp").iterdir()) == list(history.folder.glob(".out*")) == []
+    assert search_files(tables, ["throckmorton"]) == {}
+
+
+def test_what_cannot_be_searched_is_named_and_the_record_says_so(history):
+    ids = make_history(history)
+    MlflowClient().create_experiment("far", artifact_location="s3://nowhere-at-all/files")
+    listed = forget(f"reviews#{ids[0]}", code=3).output
+    assert "Not searched: MLflow's files at s3://nowhere-at-all/files" in listed
+    assert "This is not all" in listed
+    forget(f"reviews#{ids[0]}", "--apply", "--purge", "--yes", code=3)
+    (record,) = json.loads(forget("--records", "--json").output)
+    assert record["state"] == "purged in part"
+    again = forget(f"reviews#{ids[0]}", code=3).output
+    assert "Nothing is left" in again
+    assert "Not searched then: MLflow's files" in again
 
 
 def test_a_registered_example_goes_with_its_answer_and_the_others_stay(history):

@@ -25,11 +25,12 @@ from dlpipe.registry import ModelVersion
 from dlpipe.reproducing.apart import Apart
 from dlpipe.reproducing.code import TrainingCode, compare_packages, unpack, unpack_code
 from dlpipe.reproducing.differences import Difference, compare_domains, compare_rows
+from dlpipe.reproducing.disk import explain_full_disk
 from dlpipe.reproducing.origin import Changes, Origin
 from dlpipe.reproducing.outcome import judge
 from dlpipe.reproducing.process import build_environment
 from dlpipe.reproducing.reproduction import choose_settings
-from dlpipe.reproducing.scratch import open_scratch
+from dlpipe.scratch import open_scratch
 from dlpipe.tables import Sources, TableVersion, ingest, read_table, table_at, write_table
 from dlpipe.task import Evaluation
 from dlpipe.task.text_classification import TextClassData
@@ -245,7 +246,7 @@ def test_kept_code_for_which_there_is_no_space_says_where(tmp_path: Path, monkey
     with tiny_disk(tmp_path / "full") as full:
         (full / "rest").write_bytes(bytes(2**20 - 4096 * 2))
         monkeypatch.setattr("tempfile.tempdir", str(full))
-        with pytest.raises(StorageFull, match=re.escape(str(full))), open_scratch() as (folder, _):
+        with pytest.raises(StorageFull, match=re.escape(str(full))), explain_full_disk(), open_scratch() as folder:
             (folder / "model").write_bytes(bytes(2**20))
         assert [path.name for path in full.iterdir()] == ["rest"]
 

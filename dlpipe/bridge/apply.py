@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -30,6 +29,7 @@ from dlpipe.bridge.records import (
     is_held,
     parse_object,
 )
+from dlpipe.scratch import open_scratch
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -276,7 +276,7 @@ class Mirror:
     def _log_documents(self, key: str, documents: Sequence[Document]) -> None:
         if not documents:
             return
-        with tempfile.TemporaryDirectory(prefix="dlpipe-bridge-") as place:
+        with open_scratch() as place:
             for document in documents:
                 path = Path(place, document.path)
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -375,7 +375,7 @@ class Mirror:
 
     def _read_digests(self, run: Run) -> Mapping[str, str]:
         store = self._open_files(run)
-        with tempfile.TemporaryDirectory(prefix="dlpipe-bridge-") as place:
+        with open_scratch() as place:
             return {
                 path: hashlib.sha256(Path(store.download_artifacts(path, place)).read_bytes()).hexdigest()
                 for path, _ in _list_files(store)

@@ -44,6 +44,15 @@ class DatastoreRoot:
     root: str
 
 
+def find_datastore() -> DatastoreRoot:
+    """Return the datastore of Metaflow's configuration; neither local nor on S3, its root is its kind."""
+    from metaflow import metaflow_config
+
+    kind = metaflow_config.DEFAULT_DATASTORE
+    roots = {"local": metaflow_config.DATASTORE_SYSROOT_LOCAL, "s3": metaflow_config.DATASTORE_SYSROOT_S3}
+    return DatastoreRoot(kind, roots.get(kind) or kind)
+
+
 def check_datastore(kind: str = "", root: str | None = None) -> None:
     """Raise ``StorageUnavailable`` unless the datastore can be used; Metaflow itself would try for minutes.
 

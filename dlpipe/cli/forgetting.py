@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 MOST_FILES = 20
 MOST_LINES = 5
+INCOMPLETE = 3
+"""The exit code where something was not searched."""
 
 
 @click.command()
@@ -47,7 +49,8 @@ def forget(
 
     ROW is TABLE#ROW, FILE a file that was ingested or a line of it, such as films.csv:17. Without --apply nothing
     is changed. With it, tables and logs get versions without the rows, models that learnt from them say so, and no
-    ingest takes the rows in again. What cannot be undone takes --purge.
+    ingest takes the rows in again. What cannot be undone takes --purge. Exit code 3: something was not searched,
+    such as files behind a server; what it is, is printed.
 
     \b
     Examples:
@@ -107,9 +110,13 @@ def forget_rows(
         finished = [record for row in asked if (record := known.find(row.row_id)) and record.done]
         if len(finished) == len(asked):
             names = sorted({record.record for record in finished})
+            missing = sorted({place for one in finished for place in (one.done or {}).get("not_searched", ())})
             say(f"Nothing is left: forgotten before, by record {' and '.join(names)}.", err=True)
+            for place in missing:
+                say(f"Not searched then: {place}.", err=True)
             if json_:
-                say(json.dumps({"records": names}))
+                say(json.dumps({"records": names, "not_searched": missing}))
+            end_incomplete(not missing)
             return
     reach = find_reach(store, asked, say=say_progress)
     if not json_:
@@ -124,18 +131,29 @@ def forget_rows(
                 "Nothing was changed. --apply takes rows out; --apply --purge leaves nothing of them.",
                 err=True,
             )
+        end_incomplete(reach.is_complete)
         return
     confirm(reach, purge=purge, sources=sources, yes=yes)
     done = forget_reached(
         store, reach, who=find_user(), purge=purge, sources=sources, say=lambda line: say(line, err=True)
     )
     if json_:
-        say(json.dumps({"record": done.record, **done.to_plain()}, indent=2))
+        missing = [*reach.elsewhere, *reach.problems]
+        say(json.dumps({"record": done.record, **done.to_plain(), "not_searched": missing}, indent=2))
+        end_incomplete(reach.is_complete)
         return
     rows = "1 row is" if done.rows == 1 else f"{done.rows:,} rows are"
     say(f"{rows} forgotten: record {done.record}")
     if reach.own and not sources:
         say("Your own files still have them; so may copies of them elsewhere, and backups.", err=True)
+    end_incomplete(reach.is_complete)
+
+
+def end_incomplete(is_complete: bool) -> None:
+    """End the command with exit code 3 where something was not searched."""
+    if not is_complete:
+        say("This is not all: see what was not searched.", err=True)
+        click.get_current_context().exit(INCOMPLETE)
 
 
 def confirm(reach: Reach, *, purge: bool, sources: bool, yes: bool) -> None:
@@ -180,6 +198,10 @@ def list_reached(reach: Reach) -> list[dict[str, str]]:
         lines.append(_line("checkpoints", run, "of a training", f"stay; dlpipe runs delete {run}"))
     for folder in reach.features:
         lines.append(_line("features kept", _shorten(folder), "made of the table", "--purge deletes them"))
+    for left in reach.leftovers[:MOST_FILES]:
+        lines.append(_line("leftover", _shorten(str(left)), "of a killed command", "--purge deletes it"))
+    if (more := len(reach.leftovers) - MOST_FILES) > 0:
+        lines.append(_line("leftovers", f"{more} more", "of killed commands", "--purge deletes them"))
     for found in reach.kept[:MOST_FILES]:
         lines.append(_line(found.what, _shorten(str(found.path)), "quotes it", "--purge blanks it"))
     if len(reach.kept) > MOST_FILES:
@@ -209,9 +231,11 @@ def _shorten(path: str) -> str:
 def describe_limits(reach: Reach) -> Iterator[str]:
     """Yield what was not searched, or cannot be."""
     for place in reach.elsewhere:
-        say(f"Not searched: {place}.", err=True)
+        yield f"Not searched: {place}."
     for problem in reach.problems:
         yield f"Something may be missing: {problem}"
+    for folder in reach.in_use:
+        yield f"A command is at work in {folder}, and may have it: call this again when that has ended."
     short = [row for row in reach.rows if len(row.inputs) == 1 and all(map(is_short, row.texts))]
     if short:
         yield (
@@ -246,7 +270,10 @@ def to_plain(reach: Reach) -> dict[str, Any]:
         "databases": [{"path": _shorten(str(path)), "values": cells} for path, cells in reach.databases],
         "journals": reach.waiting,
         "your_files": [{"path": _shorten(str(own.path)), "lines": list(own.lines)} for own in reach.own],
+        "leftovers": [_shorten(str(path)) for path in reach.leftovers],
+        "in_use": list(map(str, reach.in_use)),
         "not_searched": list(reach.elsewhere),
+        "problems": list(reach.problems),
     }
 
 
@@ -266,16 +293,14 @@ def describe_record(record: Forgetting) -> dict[str, Any]:
         if record.lifted
         else "not finished"
         if done is None
-        else "purged"
-        if done.get("purge")
-        else "done"
+        else ("purged" if done.get("purge") else "done") + (" in part" if done.get("not_searched") else "")
     )
     return {
         "record": record.record,
         "at": format_moment(to_moment(record.at)),
         "who": record.who,
         "rows": len(record.digests),
-        "state": "lifted" if record.lifted else state,
+        "state": state,
         "tables": ", ".join(sorted((done or {}).get("tables", {}))),
         "models": ", ".join((done or {}).get("models", [])),
     }

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 from dlpipe.errors import ExplanationError
 from dlpipe.explain.explanations import ExplainSettings
 from dlpipe.explain.pyfunc import LOADER, PyfuncExplainer, open_explainer
 from dlpipe.inference import is_pipeline, load_predictor
 from dlpipe.inference.loading import download_model
 from dlpipe.registry import KIND, MADE_FROM, ModelVersion, read_details, resolve
+from dlpipe.scratch import open_scratch
 from dlpipe.task import find_task
 from dlpipe.tracking import open_store
 
@@ -43,8 +41,8 @@ def load_explainer(uri: str) -> PyfuncExplainer:
     if explainer is None:
         return PyfuncExplainer(load_predictor(version.uri, engine="exact"), ExplainSettings())
     # it has read its files when it is returned: what was downloaded goes at the end of the block
-    with tempfile.TemporaryDirectory() as scratch:
-        return open_explainer(download_model(open_store(), explainer, scratch=Path(scratch), loader=LOADER))
+    with open_scratch() as scratch:
+        return open_explainer(download_model(open_store(), explainer, scratch=scratch, loader=LOADER))
 
 
 def find_explainer(classifier: ModelVersion) -> ModelVersion | None:

@@ -8,12 +8,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dlpipe.durable import write_beside
+from dlpipe.durable import PART, write_beside
 from dlpipe.errors import DlpipeError
 from dlpipe.forgetting.contents import blank_content
 from dlpipe.forgetting.examples import EXAMPLES, leave_out_examples
 from dlpipe.forgetting.words import Needles
 from dlpipe.redaction import show_address
+from dlpipe.scratch import PREFIX
 
 LARGEST = 2**30
 WHOLE = ("model", "checkpoint")
@@ -69,27 +70,38 @@ class Roots:
         for path in _walk(self.state):
             yield "state", path
 
+    def list_folders(self) -> Iterator[Path]:
+        """Yield every folder of this project that dlpipe writes files to."""
+        for root in filter(None, (self.metaflow, *self.mlflow, self.state, self.tables)):
+            yield from (Path(folder) for folder, _, _ in os.walk(root))
+        yield from (folder for folder, _ in self._walk_own())
+
     def list_own(self) -> Iterator[Path]:
         """Yield the user's own files under the working folder."""
+        for folder, files in self._walk_own():
+            for name in sorted(files):
+                path = folder / name
+                if not name.startswith(".") and path.suffix not in DATABASES and not path.is_symlink():
+                    yield path
+
+    def _walk_own(self) -> Iterator[tuple[Path, list[str]]]:
         kept = {path.resolve() for path in (self.metaflow, self.state, *self.mlflow, self.tables) if path}
         for folder, names, files in os.walk(Path.cwd()):
             here = Path(folder)
             names[:] = [
                 name
                 for name in names
-                if not name.startswith(".")
+                if not name.startswith((".", PREFIX))
                 and name not in NOT_LOOKED_INTO
                 and (here / name).resolve() not in kept
                 and not (here / name / "pyvenv.cfg").exists()
             ]
-            for name in sorted(files):
-                path = here / name
-                if not name.startswith(".") and path.suffix not in DATABASES and not path.is_symlink():
-                    yield path
+            yield here, files
 
 
 def find_roots() -> Roots:
     """Return where files of this project are."""
+    from dlpipe.bridge.datastore import find_datastore
     from dlpipe.bridge.marks import find_state_root
     from dlpipe.orchestrator.state import state_folder
     from dlpipe.tables import tables_root
@@ -99,12 +111,16 @@ def find_roots() -> Roots:
     root = tables_root()
     tables = None if "://" in root else Path(root)
     locations: set[str] = set()
-    with suppress(DlpipeError):
+    try:
         store = open_store()
         with tracking_errors(store):
             locations = {
                 experiment.artifact_location for experiment in store.client().search_experiments(view_type=3)
             }
+        uris = dict.fromkeys([store.uri, store.registry_uri])
+        elsewhere += [f"MLflow's database ({show_address(uri)})" for uri in uris if not uri.startswith("sqlite:")]
+    except DlpipeError as error:
+        elsewhere.append(f"MLflow's files and database ({error})")
     mlflow = set()
     for location in sorted(locations):
         local = location.removeprefix("file://")
@@ -113,8 +129,8 @@ def find_roots() -> Roots:
         elif Path(local).is_dir():
             mlflow.add(Path(local).resolve())
     outer = [path for path in mlflow if not any(other in path.parents for other in mlflow)]
-    if (kind := os.environ.get("METAFLOW_DEFAULT_DATASTORE", "local")) != "local":
-        elsewhere.append(f"Metaflow's artifacts ({kind})")
+    if (datastore := find_datastore()).kind != "local":
+        elsewhere.append(f"Metaflow's artifacts at {show_address(datastore.root)}")
     return Roots(find_state_root(), state_folder(), tuple(sorted(outer)), tables, tuple(elsewhere))
 
 
@@ -190,7 +206,7 @@ def _walk(root: Path) -> Iterator[Path]:
         names.sort()
         for name in sorted(files):
             path = Path(folder, name)
-            if path.is_file() and not path.is_symlink() and path.suffix not in DATABASES:
+            if path.is_file() and not path.is_symlink() and path.suffix not in (*DATABASES, PART):
                 yield path
 
 

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 from dlpipe.errors import DlpipeError, MarkMoved, ServerRefused
 from dlpipe.forgetting.asked import AskedRow
 from dlpipe.forgetting.databases import clean_database, find_databases
+from dlpipe.forgetting.features import delete_features
 from dlpipe.forgetting.files import clean_file, find_roots
 from dlpipe.forgetting.learnt import LearntModel
-from dlpipe.forgetting.reach import Reach, ReachedTable, count_waiting, delete_features, find_tables
+from dlpipe.forgetting.leftovers import delete_leftovers
+from dlpipe.forgetting.reach import Reach, ReachedTable, count_waiting, find_tables
 from dlpipe.forgetting.sources import can_be_cut, cut_lines, find_source_rows
 
 if TYPE_CHECKING:
@@ -106,7 +108,8 @@ def forget(
             continue
     _renew_pages(say)
     _keep_counts(begun, done)
-    end_forgetting(begun, {**done.to_plain(), "purge": purge}, who=who)
+    missing = [*reach.elsewhere, *reach.problems]
+    end_forgetting(begun, {**done.to_plain(), "purge": purge, "not_searched": missing}, who=who)
     return done
 
 
@@ -203,6 +206,8 @@ def _purge(
     from dlpipe.tables import purge_rows
 
     needles = reach.chooser.needles
+    if left := delete_leftovers(reach.leftovers):
+        _count(done, "leftovers", left)
     for folder in reach.features:
         delete_features(folder)
         _count(done, "features kept")

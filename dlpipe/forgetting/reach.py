@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +11,12 @@ from dlpipe.errors import DlpipeError
 from dlpipe.forgetting.asked import AskedRow
 from dlpipe.forgetting.choosing import FEEDBACK, REQUESTS, RowChooser
 from dlpipe.forgetting.databases import count_cells, find_databases
+from dlpipe.forgetting.features import find_features
 from dlpipe.forgetting.files import FoundIn, Roots, find_kept, find_own, find_roots, find_vocabularies
 from dlpipe.forgetting.learnt import LearntModel, find_learnt
+from dlpipe.forgetting.leftovers import find_leftovers
 from dlpipe.forgetting.own_words import find_own_words
+from dlpipe.scratch import find_busy_scratch
 
 if TYPE_CHECKING:
     from dlpipe.lineage import Records
@@ -78,6 +80,10 @@ class Reach:
         Stores that were not searched.
     problems : tuple of str
         Tables that cannot be read.
+    leftovers : tuple of Path
+        Temporary folders, and halves of files, of commands that were killed.
+    in_use : tuple of Path
+        Temporary folders of commands that are at work, which may have the rows.
     """
 
     rows: tuple[AskedRow, ...]
@@ -93,6 +99,13 @@ class Reach:
     waiting: int
     elsewhere: tuple[str, ...]
     problems: tuple[str, ...]
+    leftovers: tuple[Path, ...]
+    in_use: tuple[Path, ...]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything was searched."""
+        return not self.elsewhere and not self.problems
 
     @property
     def lost_models(self) -> tuple[LearntModel, ...]:
@@ -133,7 +146,7 @@ def find_reach(records: Records, rows: Sequence[AskedRow], *, say: Say) -> Reach
         chooser,
         tables,
         models,
-        tuple(_find_features(tables)),
+        tuple(find_features(records, [table.location for table in tables])),
         tuple(_find_checkpoints(models, roots)),
         kept,
         vocabularies,
@@ -142,6 +155,8 @@ def find_reach(records: Records, rows: Sequence[AskedRow], *, say: Say) -> Reach
         waiting,
         roots.elsewhere,
         tuple(problems),
+        tuple(find_leftovers(roots)),
+        tuple(find_busy_scratch()),
     )
 
 
@@ -186,20 +201,6 @@ def _find_answered(location: str, chooser: RowChooser) -> set[tuple[str, int]]:
     return found
 
 
-def _find_features(tables: Sequence[ReachedTable]) -> Iterator[str]:
-    """Yield the folders of features that are kept of tables: each can be made again."""
-    for table in tables:
-        if table.kind == "data" and "://" not in table.location:
-            folder = Path(table.location)
-            place = folder.parent / "_features" / folder.name
-            yield from (str(entry) for entry in sorted(place.glob("*")) if entry.is_dir())
-
-
-def delete_features(folder: str) -> None:
-    """Delete a folder of features, with all that is in it."""
-    shutil.rmtree(folder, ignore_errors=True)
-
-
 def _find_checkpoints(models: Sequence[LearntModel], roots: Roots) -> Iterator[str]:
     place = roots.metaflow / "mf.checkpoints/checkpoints/metadata"
     runs = dict.fromkeys("/".join(model.run.split("/")[:2]) for model in models if model.run)
@@ -220,7 +221,6 @@ __all__ = [
     "Reach",
     "ReachedTable",
     "count_waiting",
-    "delete_features",
     "find_reach",
     "find_tables",
 ]

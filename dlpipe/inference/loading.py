@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from dlpipe.errors import ModelNotFound
 from dlpipe.registry import KIND, LOADER, MADE_FROM, ModelVersion, resolve
+from dlpipe.scratch import open_scratch
 from dlpipe.task.model import CARD, load_card
 from dlpipe.tracking import TrackingStore, open_store, tracking_errors
 
@@ -40,8 +40,8 @@ def load_predictor(uri: str, *, engine: str | None = None) -> Predictor:
     version = resolve(uri)
     store = open_store()
     # a predictor has read its files when it is returned: what was downloaded goes at the end of the block
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = download_model(store, version, scratch=Path(scratch))
+    with open_scratch() as scratch:
+        folder = download_model(store, version, scratch=scratch)
         return open_predictor(folder, engine=engine)
 
 
@@ -83,9 +83,9 @@ def read_card(version: ModelVersion) -> dict[str, Any]:
         When ``version`` is no model of a task: a pipeline, say, or another program's.
     """
     store = open_store()
-    with tracking_errors(store), tempfile.TemporaryDirectory() as scratch:
-        data = _find_data(_fetch(store, version, MLMODEL, Path(scratch)), version, LOADER)
-        return load_card(_fetch(store, version, f"{data}/{CARD}", Path(scratch)).parent)
+    with tracking_errors(store), open_scratch() as scratch:
+        data = _find_data(_fetch(store, version, MLMODEL, scratch), version, LOADER)
+        return load_card(_fetch(store, version, f"{data}/{CARD}", scratch).parent)
 
 
 def _fetch(store: TrackingStore, version: ModelVersion, path: str, scratch: Path) -> Path:

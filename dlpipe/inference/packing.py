@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from dlpipe.inference.languages import LanguageDetector
 from dlpipe.inference.loading import PIPELINE_LOADER, download_model
 from dlpipe.inference.pipeline import CARD, CLASSIFIER, FORMAT, STAGES, PipelineSettings, digest_pipeline
 from dlpipe.registry import ModelVersion, Packaging, register_companion
+from dlpipe.scratch import open_scratch
 from dlpipe.task import find_task
 from dlpipe.task.model import load_card
 from dlpipe.tracking import open_store
@@ -87,8 +87,8 @@ def register_pipeline(
             f"{model.uri} is of the task {model.task!r}, whose rows are not one text each; a pipeline cleans one "
             "text a row. Use the model itself."
         )
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = download_model(open_store(), model, scratch=Path(scratch))
+    with open_scratch() as scratch:
+        folder = download_model(open_store(), model, scratch=scratch)
         files = PipelineFiles(folder, load_card(folder), model, settings)
         return register_companion(
             files,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from dlpipe.inference.cleaning import UNREADABLE, Cleaning, Status, clean
 from dlpipe.inference.languages import UNDETERMINED, Language, LanguageDetector
 from dlpipe.inference.loading import PIPELINE_LOADER, download_model
 from dlpipe.registry import resolve
+from dlpipe.scratch import open_scratch
 from dlpipe.settings import read_settings
 from dlpipe.task import find_task
 from dlpipe.task.requests import read_text_values
@@ -102,8 +102,8 @@ def load_pipeline(uri: str, *, engine: str | None = None) -> Pipeline:
         When there is no such model, version or alias, or it is not a pipeline.
     """
     version = resolve(uri)
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = download_model(open_store(), version, scratch=Path(scratch), loader=PIPELINE_LOADER)
+    with open_scratch() as scratch:
+        folder = download_model(open_store(), version, scratch=scratch, loader=PIPELINE_LOADER)
         return open_pipeline(folder, engine=engine)
 
 

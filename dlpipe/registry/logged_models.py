@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlpipe.registry.names import KEY
 from dlpipe.registry.packaging import Loggable, Packaging, write_pyfunc
 from dlpipe.registry.runs import read_source_tags
+from dlpipe.scratch import open_scratch
 from dlpipe.task import Row
 
 if TYPE_CHECKING:
@@ -63,8 +62,8 @@ def ensure_logged_model(
             params={name: str(value) for name, value in params.items()},
         )
     if logged.status != "READY":  # READY comes after the last file, so a READY one is whole
-        with tempfile.TemporaryDirectory() as scratch:
-            write_pyfunc(files, Path(scratch) / "model", example=example, logged=logged, packaging=packaging)
-            client.log_model_artifacts(logged.model_id, str(Path(scratch) / "model"))
+        with open_scratch() as scratch:
+            write_pyfunc(files, scratch / "model", example=example, logged=logged, packaging=packaging)
+            client.log_model_artifacts(logged.model_id, str(scratch / "model"))
         logged = client.finalize_logged_model(logged.model_id, "READY")
     return logged

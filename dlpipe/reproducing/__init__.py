@@ -2,7 +2,7 @@
 
 origin        how a version was trained: its rows, settings, code and domain
 code          the code of a training, unpacked from what its run kept
-scratch       the folder in which a model is made again
+disk          what is said where its disk is full
 retraining    the program that trains again, with that code
 process       the process that runs it
 differences   what is not as it was: packages, threads, processor, code, settings, rows

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from dlpipe.evaluation.on_table import read_split
 from dlpipe.inference import download_model
 from dlpipe.registry import read_scores
 from dlpipe.reproducing.origin import Origin
+from dlpipe.scratch import open_scratch
 from dlpipe.tables import TableVersion, has_files
 from dlpipe.task import Evaluation, Predictor, find_task, open_predictor
 from dlpipe.task.model import WEIGHTS
@@ -66,9 +66,9 @@ def compare_models(origin: Origin, folder: Path, *, rows: TableVersion) -> Apart
     fresh = open_predictor(folder, engine="torch")
     measured = origin.table if has_files(origin.table) else rows
     then, now = read_scores(origin.version.tags).get("test"), evaluate_model(fresh, measured, seed=seed)
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+    with open_scratch() as scratch:
         try:
-            registered = download_model(open_store(), origin.version, scratch=Path(scratch))
+            registered = download_model(open_store(), origin.version, scratch=scratch)
             former: Predictor = open_predictor(registered, engine="torch")
         except (DlpipeError, OSError):  # its files were removed
             return Apart(then, now, measured)

@@ -16,8 +16,8 @@ from pathlib import Path
 import dlpipe
 from dlpipe.bridge.packages import read_code_package
 from dlpipe.errors import NotReproducible, StorageFull
+from dlpipe.reproducing.disk import explain_full_disk
 from dlpipe.reproducing.origin import Origin
-from dlpipe.reproducing.scratch import explain_full_disk
 
 COMMIT = re.compile(r"[0-9a-f]{7,64}")
 INSIDE = ".mf_code"

@@ -15,8 +15,8 @@ from dlpipe.errors import NotReproducible
 from dlpipe.machine import read_cpu_features
 from dlpipe.reproducing import retraining
 from dlpipe.reproducing.code import TrainingCode
+from dlpipe.reproducing.disk import make_full_error
 from dlpipe.reproducing.origin import Origin
-from dlpipe.reproducing.scratch import make_full_error
 from dlpipe.tables import TableVersion
 from dlpipe.training import Domain
 

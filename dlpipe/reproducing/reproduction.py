@@ -12,10 +12,11 @@ from dlpipe.registry import KIND, ModelVersion, describe_forgotten, list_version
 from dlpipe.reproducing.apart import compare_models
 from dlpipe.reproducing.code import TrainingCode, unpack_code
 from dlpipe.reproducing.differences import compare_code, compare_domains, compare_rows, compare_settings
+from dlpipe.reproducing.disk import explain_full_disk
 from dlpipe.reproducing.origin import TRAINED_BY, Changes, Origin, find_origin, find_trained, parse
 from dlpipe.reproducing.outcome import Reproduction, judge
 from dlpipe.reproducing.process import train_again
-from dlpipe.reproducing.scratch import open_scratch
+from dlpipe.scratch import open_shared_scratch, remove_left_scratch
 from dlpipe.tables import TableVersion, mirror_version, table_at
 from dlpipe.task import find_task
 from dlpipe.training import Domain
@@ -66,7 +67,9 @@ def reproduce(
     origin, changes = find_origin(trained.uri), changes or Changes()
     settings = choose_settings(origin, changes)
     rows = origin.table if changes.rows is None else table_at(origin.table.path, version=changes.rows)
-    with open_scratch(say) as (scratch, lock):
+    for left in remove_left_scratch():
+        say(f"removed {left}, which a command that was killed had left")
+    with explain_full_disk(), open_shared_scratch() as (scratch, lock):
         kept, used = find_code(origin, changes, scratch / "code")
         result = train_again(
             origin,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import tempfile
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlpipe.errors import BadSource, SettingError
+from dlpipe.scratch import open_scratch
 from dlpipe.serving.asked import write_asked
 from dlpipe.serving.log_rows import FEEDBACK, REQUESTS, dump, make_feedback_rows, name_table, to_day
 from dlpipe.serving.logged import read_logged, read_logged_at, stream_logged
@@ -388,7 +388,7 @@ def append_labelled(model: str, table: str, *, since: str = "", root: Path | Non
             last[text] = received, label
     if not last:
         return None
-    with tempfile.TemporaryDirectory() as folder:
+    with open_scratch() as folder:
         path = Path(folder, f"feedback-{name_table(model, '')}.jsonl")
         write_asked(path, ((text, label) for text, (_, label) in last.items()), settings.form)
         return append([str(path)], table, settings=replace(settings, max_bad_share=1.0), labelled=True, named=[])

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 from dlpipe.inference import Pipeline, download_model, is_pipeline
 from dlpipe.inference.loading import PIPELINE_LOADER
 from dlpipe.inference.pipeline import CLASSIFIER, open_pipeline
 from dlpipe.registry import ModelVersion
+from dlpipe.scratch import open_scratch
 from dlpipe.task import Predictor, Task, find_task, open_predictor
 from dlpipe.task.example import check_example, read_example
 from dlpipe.task.requests import read_text_values
@@ -165,14 +164,14 @@ def open_served(version: ModelVersion, *, engine: str | None = None) -> Served:
         When ``engine`` cannot be used.
     """
     store = open_store()
-    with tempfile.TemporaryDirectory() as scratch:
+    with open_scratch() as scratch:
         if is_pipeline(version):
-            folder = download_model(store, version, scratch=Path(scratch), loader=PIPELINE_LOADER)
+            folder = download_model(store, version, scratch=scratch, loader=PIPELINE_LOADER)
             pipeline = open_pipeline(folder, engine=engine)
             checked = check_example(folder / CLASSIFIER, pipeline.predictor)
             example = read_example(folder / CLASSIFIER)
             return ServedPipeline(version, pipeline, checked=checked, example=example)
-        folder = download_model(store, version, scratch=Path(scratch))
+        folder = download_model(store, version, scratch=scratch)
         predictor = open_predictor(folder, engine=engine)
         checked, example = check_example(folder, predictor), read_example(folder)
         return ServedModel(version, predictor, checked=checked, example=example)

@@ -5,7 +5,7 @@ from dlpipe.tables._append_plan import to_row_id
 from dlpipe.tables._changes import LoggedCommit, has_commit, list_commits, list_files, read_commit, read_groups
 from dlpipe.tables._commit import Mark, retry_on_latest
 from dlpipe.tables._days import append_by_day, list_days, prepare_appends, tidy_days
-from dlpipe.tables._deletion import check_deletable, delete_table
+from dlpipe.tables._deletion import check_deletable, delete_table, find_deleted
 from dlpipe.tables._forgotten import (
     FORGOTTEN,
     Forgetting,
@@ -57,7 +57,7 @@ from dlpipe.tables._settings import (
 )
 from dlpipe.tables._staging import clear_staged, commit_parts, find_staged_parts, stage_part
 from dlpipe.tables._statistics import TableStatistics, read_statistics
-from dlpipe.tables._storage import filesystem, locate, tables_root
+from dlpipe.tables._storage import explain_storage_errors, filesystem, locate, tables_root
 from dlpipe.tables._summary import RowCounts, TableChange, count_rows, find_change
 from dlpipe.tables._targets import check_target
 from dlpipe.tables._text_files import decode_lines
@@ -133,9 +133,11 @@ __all__ = [
     "describe_table",
     "end_forgetting",
     "explain_missing_line",
+    "explain_storage_errors",
     "filesystem",
     "find_change",
     "find_commit",
+    "find_deleted",
     "find_first_commit",
     "find_remaining",
     "find_remaining_origin",

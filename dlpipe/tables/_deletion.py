@@ -139,6 +139,11 @@ def _delete_remote(location: str) -> None:
             store.delete_file(file)
 
 
+def find_deleted(root: str) -> list[Path]:
+    """Return what killed deletions left of tables in a folder; in an object store nothing is renamed."""
+    return [] if is_remote(root) else sorted(path for path in Path(root).glob(f"{DELETED}*") if path.is_dir())
+
+
 def _find_left(folder: Path) -> list[Path]:
     """Return what a killed deletion of the table in ``folder`` left."""
     hidden = folder.with_name(f"{DELETED}{folder.name}")

@@ -55,11 +55,7 @@ def copy_log(location: str, version: int) -> Iterator[str]:
 def _lock_folder(staged: Path) -> Iterator[Path]:
     """Yield a new folder that is gone afterwards; those that killed writers left are removed."""
     make_folder(staged)
-    for left in staged.glob(f"{COPY}*"):
-        with contextlib.suppress(OSError), _open_folder(left) as descriptor:
-            # by lock and not by age: the lock of a killed process is gone, and a commit may take any time
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody's, or an error
-            shutil.rmtree(left, ignore_errors=True)
+    remove_left_copies(staged.parent)
     with contextlib.ExitStack() as stack:
         folder = Path(staged, "none")
         while not folder.is_dir():  # somebody took it for a folder that was left
@@ -68,6 +64,15 @@ def _lock_folder(staged: Path) -> Iterator[Path]:
                 fcntl.flock(stack.enter_context(_open_folder(folder)), fcntl.LOCK_EX)
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         yield folder
+
+
+def remove_left_copies(location: Path) -> None:
+    """Remove the copies of a table's log that killed writers left."""
+    for left in (location / STAGED).glob(f"{COPY}*"):
+        with contextlib.suppress(OSError), _open_folder(left) as descriptor:
+            # by lock and not by age: the lock of a killed process is gone, and a commit may take any time
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody's, or an error
+            shutil.rmtree(left, ignore_errors=True)
 
 
 @contextlib.contextmanager

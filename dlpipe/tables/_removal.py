@@ -23,6 +23,7 @@ from dlpipe.errors import DlpipeError, MarkMoved, StorageUnavailable
 from dlpipe.tables._attempt import DataFiles, LiveFile
 from dlpipe.tables._commit import CommitTerms, list_live_files, retry_on_latest, write_and_commit
 from dlpipe.tables._digest import ContentDigest
+from dlpipe.tables._log import remove_left_copies
 from dlpipe.tables._metadata import INGESTED, read_form
 from dlpipe.tables._storage import (
     DATA_FILE,
@@ -396,6 +397,7 @@ def _clean_log(search: FileSearch) -> None:
     """
     if is_remote(search.location):
         return
+    remove_left_copies(Path(search.location))
     log = Path(search.location, "_delta_log")
     for file in sorted(log.glob("*.json")):
         before = file.read_bytes()

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from dlpipe.durable import make_folder, move
+from dlpipe.scratch import open_scratch
 
 FORMAT = 1
 MANIFEST, HALF = "manifest.json", ".half-"
@@ -88,7 +89,7 @@ class Place(Protocol):
     def put(self, file: Path) -> None:
         """Store a file under its name, in one piece."""
 
-    def make_scratch_folder(self) -> AbstractContextManager[str]:
+    def make_scratch_folder(self) -> AbstractContextManager[str | Path]:
         """Return a context manager of a local folder for files that are to be put."""
 
 
@@ -136,9 +137,9 @@ class ObjectPlace:
         with file.open("rb") as source, self._files.open_output_stream(file.name, buffer_size=1 << 20) as target:
             shutil.copyfileobj(source, target, 1 << 20)
 
-    def make_scratch_folder(self) -> AbstractContextManager[str]:
+    def make_scratch_folder(self) -> AbstractContextManager[Path]:
         """Return a temporary folder."""
-        return _make_temporary_folder()
+        return open_scratch()
 
 
 def _find_place(location: str) -> Place:
@@ -148,12 +149,12 @@ def _find_place(location: str) -> Place:
 def _open_entry(place: Place, key: Mapping[str, Any]) -> Arrays | None:
     """Return the arrays of an entry, mapped into memory; ``None`` unless it is whole."""
     # a downloaded file may go as soon as it is mapped: its content stays until the map does
-    with _make_temporary_folder() as folder:
+    with open_scratch() as folder:
         try:
-            manifest = json.loads(place.fetch(MANIFEST, Path(folder)).read_bytes())
+            manifest = json.loads(place.fetch(MANIFEST, folder).read_bytes())
             if manifest["key"] != key:
                 return None
-            files = {place.fetch(entry["file"], Path(folder)): entry for entry in manifest["arrays"]}
+            files = {place.fetch(entry["file"], folder): entry for entry in manifest["arrays"]}
             if not all(_is_whole(file, entry) for file, entry in files.items()):
                 return None
             return {entry["name"]: _map_array(file) for file, entry in files.items()}
@@ -189,7 +190,3 @@ def _store_entry(place: Place, key: Mapping[str, Any], arrays: Arrays) -> None:
 def _compute_digest(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "blake2b").hexdigest()
-
-
-def _make_temporary_folder() -> AbstractContextManager[str]:
-    return tempfile.TemporaryDirectory(prefix="dlpipe-features-")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from dlpipe.errors import TrainingFailed
 from dlpipe.machine import has_fast_bf16, use_machine
+from dlpipe.scratch import open_scratch
 from dlpipe.task import Model, Task, TrainingSettings
 from dlpipe.task.batches import BATCH_TOKENS, bucket_batches, sort_batches
 from dlpipe.training import EpochScore
@@ -301,8 +301,7 @@ class EpochCallback(Callback):  # type: ignore[misc]
     def _save(self, trainer: Any) -> None:
         if self._checkpoints is None:
             return
-        with tempfile.TemporaryDirectory(prefix="dlpipe-checkpoint-") as name:
-            folder = Path(name)
+        with open_scratch() as folder:
             trainer.save_checkpoint(folder / STATE)
             save_file(self.best_weights, folder / BEST)
             (folder / HISTORY).write_text(json.dumps([score.to_record() for score in self.history]))

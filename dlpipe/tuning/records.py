@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dlpipe.scratch import open_scratch
 from dlpipe.task import TrainingSettings
 from dlpipe.training import Checkpoints, EpochScore
 
@@ -51,9 +50,9 @@ class Records:
 
     def save(self, checkpoints: Checkpoints) -> None:
         """Save all records as the newest checkpoint."""
-        with tempfile.TemporaryDirectory(prefix="dlpipe-trials-") as folder:
-            (Path(folder) / TRIALS).write_text(json.dumps(list(self._entries.values()), indent=1))
-            checkpoints.save(Path(folder))
+        with open_scratch() as folder:
+            (folder / TRIALS).write_text(json.dumps(list(self._entries.values()), indent=1))
+            checkpoints.save(folder)
 
     def find(self, values: Mapping[str, Any]) -> Record | None:
         """Return the record of the trial of these values."""

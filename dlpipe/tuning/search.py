@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from dlpipe.cluster import Cluster, start
 from dlpipe.errors import TrainingFailed
 from dlpipe.machine import count_usable_cores
+from dlpipe.scratch import open_scratch
 from dlpipe.task import Chance, Task, TrainingSettings
 from dlpipe.training import Checkpoints
 from dlpipe.tuning.judging import ChosenValues, judge_trials
@@ -142,7 +142,7 @@ def _run_trials(
     settings, metric = plan.settings, plan.task.target.deciding_metric
     asha = BatchedASHA(settings, metric)
     recording = TrialCallback(say, asha, _make_recorder(inputs.records, checkpoints))
-    with tempfile.TemporaryDirectory(prefix="dlpipe-trials-") as folder:
+    with open_scratch() as folder:
         tuner = ray_tune.Tuner(
             ray_tune.with_resources(
                 ray_tune.with_parameters(run_trial, inputs=inputs), {"cpu": settings.cores_per_trial}
@@ -155,7 +155,7 @@ def _run_trials(
                 reuse_actors=True,  # the next trial finds torch and Lightning imported
             ),
             run_config=ray_tune.RunConfig(
-                storage_path=folder,  # nothing of Ray's is needed later: records are kept in checkpoints
+                storage_path=str(folder),  # nothing of Ray's is needed later: records are kept in checkpoints
                 verbose=0,
                 failure_config=ray_tune.FailureConfig(max_failures=MAX_DEATHS),
                 # ours first: a trial is on record before a callback that was passed in is told of its end, and

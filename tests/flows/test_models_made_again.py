@@ -123,7 +123,7 @@ def test_one_that_is_ended_leaves_nothing_and_one_that_is_killed_what_the_next_o
         with start(project, temporary) as ended:
             removed, *_ = read_until(ended, "epoch 1/")
             assert removed.strip().startswith("removed ")
-            assert removed.strip().endswith(", which a reproduction that was killed had left")
+            assert removed.strip().endswith(", which a command that was killed had left")
             ended.send_signal(number)
             assert ended.wait(60) == {signal.SIGTERM: 143, signal.SIGINT: 1}[number]
         said, _ = at_work.communicate(timeout=120)
@@ -158,7 +158,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def list_folders(temporary: Path) -> list[Path]:
-    return list(temporary.glob("dlpipe-reproduce-*"))
+    return list(temporary.glob("dlpipe-scratch-*"))
 
 
 def read_until(process: subprocess.Popen[bytes], words: str) -> list[str]:
