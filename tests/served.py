@@ -106,7 +106,13 @@ def register_reviews(folder: Path, model: Any) -> None:
 @contextmanager
 def serving(*words: str, folder: Path | None = None, environ: Mapping[str, str] | None = None) -> Iterator[Server]:
     """Run `dlpipe serve` on a free port until the end of the block; its log and state are in ``folder``."""
-    folder = folder or Path(tempfile.mkdtemp(prefix="dlpipe-tests-"))
+    if folder is None:
+        with (
+            tempfile.TemporaryDirectory(prefix="dlpipe-tests-") as made,
+            serving(*words, folder=Path(made), environ=environ) as server,
+        ):
+            yield server
+        return
     own = {"DLPIPE_TABLES": str(folder / "tables"), "DLPIPE_STATE": str(folder / "state")}
     given = {**os.environ, "OMP_NUM_THREADS": "1", **own, **(environ or {})}
     process = subprocess.Popen(

@@ -39,9 +39,9 @@ wait for turns; a request of many rows leaves room for others, also where it is 
 STEADY, STEADY_ROWS = 0.05, 24
 """How long a queue may be that stays: so much of ``max_wait``, and so many rows in any case.
 
-With 16 or 20 rows some of 32 clients were refused that each wait for their answers; with 32 rows, and five times as
-many requests as there are answers for, the slowest percent waited 3 times as long as with 32 clients, and with 24
-twice as long.
+With 16 or 20 rows some of 32 clients were refused that each wait for their answers; with 32 rows, and five times
+as many requests as there are answers for, the slowest percent waited 3 times as long as with 32 clients, and with
+24 twice as long.
 """
 BURST_SECONDS, CALM_SECONDS = 0.05, 5.0
 """For how long a queue may grow beyond that, which it may again after so many seconds in which it has not."""

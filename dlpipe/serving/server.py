@@ -40,6 +40,8 @@ DRAIN_SECONDS = 15.0
 """More than a request has, in which those under way end after a signal."""
 FILES = 256
 """Open files that are not connections."""
+BACKLOG = 1024
+"""Connections that wait to be accepted."""
 SWITCH_SECONDS = 0.0005
 """After which a thread lets others have Python: a lane asks for it many times a batch, beside the event loop."""
 
@@ -231,6 +233,7 @@ async def run(
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.reload)
     try:
         await app.models.check()
+        listening.listen(BACKLOG)  # whoever reads the next line may ask at once
         say(f"Serving {describe_models(settings.models)} on {describe_address(listening)}")
         telling = asyncio.create_task(tell_if_empty(app.models, say=say))
         try:
@@ -312,7 +315,7 @@ async def answer(app: Application, listening: socket.socket, *, say: Callable[[s
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=int(app.limits.timeout + DRAIN_SECONDS),
-        backlog=1024,
+        backlog=BACKLOG,
     )
     # what it says of bad clients helps nobody; what goes wrong here is logged by the application
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)

@@ -8,10 +8,13 @@ overload  five times as many requests as the server has answers for: how long th
           those that are refused, and the server's memory.
 
 Everything is a process of its own. Servers are started first and stopped by SIGSTOP while another one is asked, so
-that the order can alternate from round to round; ratios are medians of the ratios of each round. Clients are one
-process (``load.py``), which shares the cores with the server: rows a second are what both reach together, as on a
-machine that answers itself. CPU time of the server a request holds on a noisy machine, and the client's own stands
-under the table, so that it can be judged what the client took from the server.
+that the order can alternate from round to round; ratios are medians of the ratios of each round. A machine that is
+shared has fast and slow moments, of a factor of 1.4 within seconds: where rows a second are compared, the network
+alone runs before and after each measurement, which is made again where the two differ, and divided by their mean.
+
+Clients are one process (``load.py``), which shares the cores with the server: rows a second are what both reach
+together, as on a machine that answers itself. CPU time of the server a request holds on a noisy machine, and the
+client's own stands under the table, so that it can be judged what the client took from the server.
 
 The whole table takes about twelve minutes on two quiet cores; its last lines are how many bounds hold, how busy
 the machine was with other work meanwhile, and how long it took.
@@ -34,7 +37,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -52,8 +55,10 @@ INT8, TORCH = "onnx-int8", "torch"
 MODEL, CLIENTS = "reviews", 32
 WARM_SECONDS, FIRST_SECONDS = 1.5, 8.0
 """Before each measurement; and before the first of a server that logs, which commits for the first time then."""
-FORWARD_TOKENS = 512, 1024, 2048
-"""Tokens of a batch of the bare forward, of which the fastest number counts."""
+FORWARD_TOKENS, FORWARD_ROWS = (512, 1024, 2048), 600
+"""Tokens of a batch of the bare forward, of which the fastest number counts; and the rows of one."""
+UNSTEADY, TRIES = 0.1, 5
+"""By how much the speed of the machine may change during a measurement, which is made so many times at most."""
 BARE, ALONE, MLFLOW = "bare", " alone", "MLflow"
 OVERHEAD_BOUNDS = {1: 0.5, 16: 0.25}
 """Milliseconds of CPU a request at most."""
@@ -129,6 +134,8 @@ class Measured:
     cpu: float
     """Seconds of the server's processes."""
     client_cpu: float
+    pace: float = 1.0
+    """Rows a second of the bare forward at this time."""
 
     @property
     def count(self) -> int:
@@ -356,8 +363,11 @@ def to_bodies(texts: Sequence[str], kind: str = "") -> list[tuple[str, str]]:
 def measure_batches(bench: Bench) -> None:
     rows, folder = prepare(bench)
     forward = bench.start("forward", "--engine", INT8, "--folder", folder)
-    tried = {tokens: run_forward(forward, rows[:1000], tokens).rate for tokens in FORWARD_TOKENS}
-    tokens = max(tried, key=lambda tokens: tried[tokens])
+    tried: dict[int, list[float]] = {tokens: [] for tokens in FORWARD_TOKENS}
+    for _ in range(bench.options.rounds):
+        for tokens, rates in tried.items():
+            rates.append(run_forward(forward, rows[:FORWARD_ROWS], tokens).rate)
+    tokens = max(tried, key=lambda tokens: statistics.median(tried[tokens]))
     servers = {
         # nothing is refused, for a client that is refused would ask again at once
         f"{engine}{ALONE * alone}": bench.start(
@@ -367,46 +377,64 @@ def measure_batches(bench: Bench) -> None:
         for alone in (False, True)
     }
     servers[MLFLOW] = start_mlflow(bench)
-    draw = random.Random(1)
+    draw, bare, unsteady = random.Random(1), [], 0
 
-    def measure(name: str) -> Measured:
+    def ask(name: str) -> Measured:
         some = draw.sample(rows, min(2000, len(rows)))
-        if name == BARE:
-            return run_forward(forward, some, tokens)
         path, bodies = f"/models/{MODEL}", to_bodies(some)
         if name == MLFLOW:
             path, bodies = "/invocations", [("", to_mlflow(text)) for text in some]
         return bench.ask(servers[name], path, bodies, clients=CLIENTS, seconds=bench.options.seconds)
 
-    found = bench.repeat([BARE, *servers], measure)
+    def run_bare() -> Measured:
+        bare.append(run_forward(forward, draw.sample(rows, min(FORWARD_ROWS, len(rows))), tokens))
+        return bare[-1]
+
+    def measure(name: str) -> Measured:
+        nonlocal unsteady
+        for _ in range(TRIES):
+            before, found, after = run_bare(), ask(name), run_bare()
+            if abs(before.rate / after.rate - 1) < UNSTEADY:
+                break
+            unsteady += 1
+        return replace(found, pace=(before.rate + after.rate) / 2)
+
+    found = bench.repeat(list(servers), measure)
+    add_speed(bench, INT8, found[INT8], "bare bucketed forward", None, 0.8)
     for name, other, beside, bound in (
-        (INT8, BARE, "bare bucketed forward", 0.8),
         (INT8, INT8 + ALONE, "batching off", 1.35),
         (TORCH, TORCH + ALONE, "batching off", 2.5),
         (INT8, MLFLOW, "MLflow's server", 5.0),
     ):
-        add_speed(bench, found, name, other, beside, bound)
+        add_speed(bench, name, found[name], beside, found[other], bound)
     client = statistics.median(run.client_ms for run in found[INT8])
     p50 = {name: find_quantile(join(found[name]), 0.5) for name in servers}
-    cpu = {name: statistics.median(run.cpu_ms for run in runs) for name, runs in found.items()}
+    cpu = {name: statistics.median(run.cpu_ms for run in runs) for name, runs in ({BARE: bare} | found).items()}
+    paces = [run.rate for run in bare]
     bench.notes.append(
-        f"Batches: the bare forward has batches of {tokens} tokens; p50 {describe(p50, 'ms')}; CPU a row "
-        f"{describe(cpu, 'ms')}, and {client:.2f} ms of the client."
+        f"Batches: the bare forward has batches of {tokens} tokens, and had {min(paces):,.0f} to "
+        f"{max(paces):,.0f} rows a second, as the machine was slower or faster; measurements made again since it "
+        f"changed meanwhile: {unsteady}; p50 {describe(p50, 'ms')}; CPU a row {describe(cpu, 'ms')}, and "
+        f"{client:.2f} ms of the client."
     )
 
 
 def add_speed(
-    bench: Bench, found: dict[str, list[Measured]], name: str, other: str, beside: str, bound: float
+    bench: Bench, name: str, runs: list[Measured], beside: str, others: list[Measured] | None, bound: float
 ) -> None:
-    """Add the line of a server beside another one: rows a second, and CPU time a row."""
-    rate, other_rate = ([run.rate for run in found[which]] for which in (name, other))
-    times = compare(rate, other_rate)
-    by_cpu = compare([run.cpu_ms for run in found[other]], [run.cpu_ms for run in found[name]])
+    """Add the line of a server beside another one, or the bare forward: rows a second at the same pace."""
+    paces = [run.pace for run in runs]
+    other_paces = paces if others is None else [run.pace for run in others]
+    other_rates = paces if others is None else [run.rate for run in others]
+    times = compare(
+        [run.rate / pace for run, pace in zip(runs, paces, strict=True)],
+        [rate / pace for rate, pace in zip(other_rates, other_paces, strict=True)],
+    )
     bench.add(
         Figure(
             f"{name}, {CLIENTS} clients: rows a second",
-            f"{statistics.median(rate):,.0f}: {times:.2f} times (by CPU time {by_cpu:.2f})",
-            f"{beside} {statistics.median(other_rate):,.0f}",
+            f"{statistics.median(run.rate for run in runs):,.0f}: {times:.2f} times",
+            f"{beside} {statistics.median(other_rates):,.0f}",
             f"at least {bound:g} times",
             times >= bound,
         )
@@ -492,9 +520,12 @@ def measure_overload(bench: Bench) -> None:
     rows, _ = prepare(bench)
     server, path, bodies = bench.start("dlpipe", "--engine", INT8), f"/models/{MODEL}", to_bodies(rows)
     seconds = bench.options.overload_seconds
-    usual = bench.ask(server, path, bodies, clients=CLIENTS, seconds=min(10.0, seconds))
-    p99 = find_quantile(join([usual]), 0.99)
-    say(f"{CLIENTS} clients: {usual.rate:.0f} rows a second, p99 {p99:.1f} ms; now five times as many requests")
+
+    def ask_usual() -> Measured:
+        return bench.ask(server, path, bodies, clients=CLIENTS, seconds=min(10.0, seconds))
+
+    usual = ask_usual()
+    say(f"{CLIENTS} clients: {usual.rate:.0f} rows a second; now five times as many requests")
     memory = []
     with server.awake():
         before = server.read_cpu()
@@ -507,6 +538,8 @@ def measure_overload(bench: Bench) -> None:
         found = end_load(loading)
         cpu = server.read_cpu() - before
     made = Measured(found["seconds"], found["answers"], cpu, found["cpu"])
+    # before and after, for the machine may have become faster or slower
+    p99 = statistics.mean(find_quantile(join([run]), 0.99) for run in (usual, ask_usual()))
     accepted, refused = made.answers.get(" 200", [0.0]), made.answers.get(" 503", [0.0])
     others = {name.strip(): len(some) for name, some in made.answers.items() if name not in (" 200", " 503")}
     times = find_quantile(accepted, 0.99) / p99
