@@ -6,7 +6,7 @@ import json
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import click
 
@@ -27,6 +27,16 @@ class NodeCommands(OneLineErrors):
 class NodeCommand(click.Command):
     """The command that is meant where none is named."""
 
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Read the options; a mistake in them is that of the group, whose help tells of them."""
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.UsageError as error:
+            error.ctx = parent
+            raise
+
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write it without its name, and the other one beside it."""
         path = ctx.parent.command_path if ctx.parent else ctx.command_path
@@ -42,14 +52,14 @@ def lineage() -> None:
 
 @lineage.command(cls=NodeCommand, hidden=True)
 @click.argument("node")
-@click.option("--up", "direction", flag_value="up", help="Only what it came of.")
-@click.option("--down", "direction", flag_value="down", help="Only what came of it.")
-@click.option("--both", "direction", flag_value="both", default="both", help="Both, the default.")
+@click.option("--up", is_flag=True, help="Only what it came of.")
+@click.option("--down", is_flag=True, help="Only what came of it.")
+@click.option("--both", is_flag=True, help="Both, the default.")
 @click.option("--depth", type=click.IntRange(min=1), help="At most so many steps away; by default any number.")
 @click.option("--kind", "kinds", metavar="KIND,...", help="Only what leads to nodes of these kinds.")
 @click.option("--at", metavar="TIME", help="As things were then: ISO 8601, in UTC unless it has a time zone.")
-@click.option("--dot", "form", flag_value="dot", help="Print it for Graphviz.")
-@click.option("--graphml", "form", flag_value="graphml", help="Print it for network tools.")
+@click.option("--dot", is_flag=True, help="Print it for Graphviz.")
+@click.option("--graphml", is_flag=True, help="Print it for network tools.")
 @click.option(
     "--html",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -58,11 +68,14 @@ def lineage() -> None:
 @as_json
 def show(
     node: str,
-    direction: Literal["up", "down", "both"],
+    up: bool,
+    down: bool,
+    both: bool,
     depth: int | None,
     kinds: str | None,
     at: str | None,
-    form: str | None,
+    dot: bool,
+    graphml: bool,
     html: Path | None,
     json_: bool,
 ) -> None:
@@ -81,7 +94,7 @@ def show(
 
     if html:
         check_page(html)
-    if sum(map(bool, (form, json_))) > 1:
+    if dot + graphml + json_ > 1:
         raise SettingError("Of --json, --dot and --graphml only one can be printed. Leave out the others.")
     wanted = read_kinds(kinds)
     records = Records(None if at is None else read_moment(at))
@@ -90,7 +103,7 @@ def show(
     graph = walk(
         records,
         roots,
-        direction=direction,
+        direction="both" if both or up == down else "up" if up else "down",
         depth=depth,
         kinds=wanted,
         on_step=lambda name: say_progress(f"looking at {name}"),
@@ -100,11 +113,11 @@ def show(
     if html:
         write_page(html, make_page(graph))
         say(f"The page is in {html}.", err=True)
-    elif json_:
+    if json_:
         say(json.dumps(to_plain(graph), indent=2))
-    elif form:
-        say(to_dot(graph) if form == "dot" else to_graphml(graph))
-    else:
+    elif dot or graphml:
+        say(to_dot(graph) if dot else to_graphml(graph))
+    elif not html:
         say("\n".join(format_tree(graph)))
 
 
@@ -170,6 +183,8 @@ def read_kinds(given: str | None) -> tuple[str, ...]:
     names = tuple(name.strip() for name in (given or "").split(",") if name.strip())
     for name in names:
         check_name(name, [*KINDS], what="kind of node", where="Lineage")
+    if given is not None and not names:
+        raise SettingError(f"--kind names no kind of node. Write one of {', '.join(KINDS)}.")
     return names
 
 

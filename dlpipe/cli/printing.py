@@ -83,7 +83,7 @@ def say_runs_elsewhere() -> None:
         say(line, err=True)
 
 
-as_json = click.option("--json", "json_", is_flag=True, help="Print JSON for a program instead of a table.")
+as_json = click.option("--json", "json_", is_flag=True, help="Print JSON, for a program.")
 
 
 def say_rows(rows: Sequence[Mapping[str, Any]], *, json_: bool, nothing: str) -> None:
@@ -94,7 +94,7 @@ def say_rows(rows: Sequence[Mapping[str, Any]], *, json_: bool, nothing: str) ->
     rows : Sequence[mapping
         What there is to print, a mapping a row, columns by name.
     json_ : bool
-        Print JSON for a program instead of a table.
+        Print JSON, for a program.
     nothing : str
         What is printed instead of an empty table.
     """

@@ -7,6 +7,7 @@ nodes            what lineage is of, and how it is written
 graph            edges, and the graph that they make
 walk             up and down from a node
 records          all readers together, as things were at a moment
+near_misses      what there is instead of a node that does not exist
 reader           what a reader answers; each knows the neighbours of some nodes:
 tables           versions of tables and files, by the commits of
 catalog          the tables, each read once

@@ -15,6 +15,7 @@ from dlpipe.lineage.indexed_files import FileIndex
 from dlpipe.lineage.indexed_runs import RunIndex
 from dlpipe.lineage.indexed_tables import TableIndex
 from dlpipe.lineage.models import ModelReader, find_registry_address
+from dlpipe.lineage.near_misses import explain_near_miss
 from dlpipe.lineage.nodes import Node
 from dlpipe.lineage.reader import Reader
 from dlpipe.lineage.requests import RequestReader
@@ -55,18 +56,19 @@ class Records:
         self.tables, self.models = TableReader(self.catalog, tables, FileIndex(self.index)), ModelReader(until)
         rows = RowOrigins(self.catalog, tables)
         self.answers = AnswerReader(self.catalog, self.tables, rows)
-        runs = RunReader(RunIndex(self.index), until)
+        self.runs, self.checkpoints = RunReader(RunIndex(self.index), until), CheckpointReader(until)
+        self.schedules = ScheduleReader(self.catalog, until)
         requests = RequestReader(self.catalog, tables, until)
         self.readers: tuple[Reader, ...] = (
             self.tables,
             RowReader(self.catalog, self.tables, rows, self.models),
             self.answers,
             self.models,
-            runs,
-            TrialReader(runs),
-            CheckpointReader(until),
+            self.runs,
+            TrialReader(self.runs),
+            self.checkpoints,
             UseReader(self.tables, until),
-            ScheduleReader(self.catalog, until),
+            self.schedules,
             requests,
             AskedRowReader(self.catalog, rows, requests),
         )
@@ -89,11 +91,14 @@ class Records:
         from dlpipe.tables import tables_root
 
         text = text.strip()
-        found = list(dict.fromkeys(nodes for reader in self.readers for nodes in reader.find(text)))
+        readers = () if text.endswith("#") else self.readers  # a row without its id
+        found = list(dict.fromkeys(nodes for reader in readers for nodes in reader.find(text)))
         if len(found) == 1:
             return found[0]
         if not found:
             then = "" if self.until is None else f" at {format_moment(to_moment(self.until))}"
+            if there := explain_near_miss(self, text):
+                raise NodeNotFound(f"Nothing is called {text!r}{then}. {there}")
             raise NodeNotFound(
                 f"Nothing is called {text!r}{then} (looked in {tables_root()!r} for tables and in "
                 f"{find_registry_address()!r} for models). Stand in the folder of the project. Write {FORMS}."

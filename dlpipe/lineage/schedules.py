@@ -47,6 +47,10 @@ class ScheduleReader(Reader):
             wanted = [node for node in found if not number or str(node.number) == number]
             yield from ((node,) for node in wanted[-1:])
 
+    def list_deployments(self) -> list[str]:
+        """Return the deployments that have started runs, as they are written."""
+        return sorted({str(make_deployment_node(run)) for run in self._runs})
+
     def describe(self, node: Node) -> Facts | None:
         """Return when an event was published."""
         if node.kind == "event":
