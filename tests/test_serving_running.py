@@ -162,6 +162,23 @@ def test_settings_are_read_again_on_a_signal_and_bad_ones_change_nothing(store, 
     assert not any("Traceback" in line for line in running.said)
 
 
+# keys ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_server_that_began_without_keys_asks_for_them_from_the_first_one_on(store, tmp_path: Path) -> None:
+    with serving("--model", "reviews", folder=tmp_path) as server:
+        assert server.post("/models/reviews", "good").status_code == 200
+        _, shown = create_key(tmp_path / "state" / "keys.json", "shop")
+        deadline = time.monotonic() + 20
+        while server.post("/models/reviews", "good").status_code != 401:
+            assert time.monotonic() < deadline, server.said
+            time.sleep(0.1)
+        key = {"Authorization": f"Bearer {shown}"}
+        assert requests.post(f"{server.address}/models/reviews", json="good", headers=key).status_code == 200
+        assert requests.get(f"{server.address}/metrics").status_code == 401
+    assert any("every request needs one" in line for line in server.said)
+
+
 # wrong keys -----------------------------------------------------------------------------------------------------
 
 

@@ -129,6 +129,10 @@ class Application:
         """Return the numbers for Prometheus as text."""
         return self.metrics.write() if self.gather is None else await self.gather()
 
+    def take_keys(self, guard: Guard) -> None:
+        """Ask for keys from now on."""
+        self.guard, self.local = guard, False
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         if scope["type"] != "http":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -23,6 +24,8 @@ FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 """The keys of MLflow's bodies, of which one must be there."""
 BESIDE = ("params", "id", "outputs", "parameters")
 """What may stand beside them, or beside ``inputs`` of the Open Inference Protocol."""
+NO_NUMBER = re.compile(r"\W?(NaN|-?Infinity)\b")
+"""What Python's own writer of JSON makes of such a float."""
 LARGE = 50_000
 """Bytes from which on a body is read beside the event loop: smaller ones take less than half a millisecond."""
 DATATYPES = frozenset(
@@ -130,7 +133,10 @@ def load_json(body: bytes) -> Any:
     except ValueError as error:
         if (at := find_bad_byte(body)) is not None:
             raise bad_request(f"The body is no JSON: byte {at} is no UTF-8.") from None
-        raise bad_request(f"The body is no JSON: {describe_json_error(error)}.") from None
+        told = describe_json_error(error)
+        if (word := NO_NUMBER.match(body.decode(), max(getattr(error, "pos", 0) - 1, 0))) is not None:
+            told = f"it has no {word[1]}; write null for a value that is missing"
+        raise bad_request(f"The body is no JSON: {told}.") from None
 
 
 def find_bad_byte(body: bytes) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import os
 import time
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from dlpipe.errors import KeysUnusable
+from dlpipe.errors import DlpipeError, KeysUnusable
 from dlpipe.serving import guards
 from dlpipe.serving.allowances import Allowance, Balance, Use
 from dlpipe.serving.key_file import Key, begin_of_day, find_day, hash_secret, read_keys, read_rate
@@ -235,6 +236,36 @@ class KeyRing:
 
     def _make_grants(self) -> dict[str, Grant]:
         return {key.id: Grant(key.id, key.models, frozenset(key.rights)) for key in self._keys.values()}
+
+
+async def await_keys(
+    find: Callable[[], KeyRing | None], take: Callable[[KeyRing], None], *, say: Callable[[str], None]
+) -> None:
+    """Hand the keys to a server that began without any, once there are some.
+
+    Parameters
+    ----------
+    find : callable
+        Returns the keys; ``None`` while there is no file of them.
+    take : callable
+        Gets them; every request needs one from then on.
+    say : callable
+        Gets a line then, and one when the file cannot be used.
+    """
+    trouble = ""
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        try:
+            ring = await asyncio.to_thread(find)
+        except DlpipeError as error:
+            if str(error) != trouble:
+                say(f"{error} Until then, this server asks for no key.")
+            trouble = str(error)
+            continue
+        if ring is not None:
+            take(ring)
+            say(f"There are keys now, in {ring.path}: every request needs one.")
+            return
 
 
 def unauthorized(message: str, key: str = "") -> Refused:

@@ -13,7 +13,7 @@ SLOT_SECONDS = 5
 SLOTS = 60
 KEPT = 100
 """Durations that are kept of a slot, the last ones: quantiles of five minutes are of up to 6,000."""
-ERROR = 400
+ERROR, FAILURE = 400, 500
 
 
 @dataclass(slots=True)
@@ -41,6 +41,11 @@ class Asked:
     def errors(self) -> int:
         """How many were answered with a status of 400 or more."""
         return sum(number for status, number in self.statuses.items() if status >= ERROR)
+
+    @property
+    def failures(self) -> int:
+        """How many had no answer for a reason that is not with whoever asked: a status of 500 or more."""
+        return sum(number for status, number in self.statuses.items() if status >= FAILURE)
 
     def add(self, status: int, duration_ms: float | None) -> None:
         """Count a request; without a duration where that says nothing of others, as of one that loads a model."""

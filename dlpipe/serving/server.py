@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import ipaddress
 import logging
 import os
@@ -26,7 +27,7 @@ from dlpipe.serving.feedback import write_feedback
 from dlpipe.serving.following import Models
 from dlpipe.serving.guards import Guard, Open
 from dlpipe.serving.key_file import find_key_file
-from dlpipe.serving.keys import KeyRing
+from dlpipe.serving.keys import KeyRing, await_keys
 from dlpipe.serving.reloading import Reloader
 from dlpipe.serving.request_log import RequestLog
 from dlpipe.serving.settings import KeySettings, ServingSettings
@@ -235,11 +236,15 @@ async def run(
         await app.models.check()
         listening.listen(BACKLOG)  # whoever reads the next line may ask at once
         say(f"Serving {describe_models(settings.models)} on {describe_address(listening)}")
-        telling = asyncio.create_task(tell_if_empty(app.models, say=say))
+        beside = [asyncio.create_task(tell_if_empty(app.models, say=say))]
+        if app.local:
+            find = functools.partial(open_keys, settings.serving.keys, say=say)
+            beside.append(asyncio.create_task(await_keys(find, app.take_keys, say=say)))
         try:
             await answer_while_loading(app, listening, say=say)
         finally:
-            telling.cancel()
+            for task in beside:
+                task.cancel()
     finally:
         await close_application(app)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import os
 import sys
 from typing import Any
@@ -10,6 +12,7 @@ from dlpipe.errors import KeysUnusable
 from dlpipe.serving.application import Application
 from dlpipe.serving.guards import Open
 from dlpipe.serving.key_file import find_key_file
+from dlpipe.serving.keys import KeyRing, await_keys
 from dlpipe.serving.ray_serve.places import Places, name_node
 from dlpipe.serving.ray_serve.shared import Sharing
 from dlpipe.serving.request_log import RequestLog
@@ -31,6 +34,7 @@ class Replica:
         self._log: RequestLog | None = None
         self._app: Application | None = None
         self._sharing: Sharing | None = None
+        self._awaiting: asyncio.Task[None] | None = None
 
     async def __serve_build_asgi_app__(self) -> Application:
         """Return what answers, with the models loaded that are named; Ray Serve asks for it once, at the start.
@@ -66,10 +70,21 @@ class Replica:
         app.gather = self._sharing.write_metrics
         await app.models.start()
         self._sharing.start()
+        if keys is None:
+            find = functools.partial(open_keys, settings.serving.keys, say=say)
+            self._awaiting = asyncio.create_task(await_keys(find, self._take_keys, say=say))
         return app
+
+    def _take_keys(self, keys: KeyRing) -> None:
+        assert self._app is not None
+        assert self._sharing is not None
+        self._app.take_keys(keys)
+        self._sharing.keys = keys
 
     async def __del__(self) -> None:
         """End, when the last request under way has its answer; Ray Serve calls this itself, and waits."""
+        if self._awaiting is not None:
+            self._awaiting.cancel()
         if self._sharing is not None:
             self._sharing.stop()
         if self._app is not None:

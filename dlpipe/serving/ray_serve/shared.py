@@ -65,7 +65,7 @@ class Sharing:
     def __init__(
         self, shared: Any, replica: str, keys: KeyRing | None, metrics: Metrics, *, say: Callable[[str], None]
     ) -> None:
-        self._shared, self._replica, self._keys = shared, replica, keys
+        self._shared, self._replica, self.keys = shared, replica, keys
         self._metrics, self._say = metrics, say
         self._trouble = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -73,7 +73,7 @@ class Sharing:
     def start(self) -> None:
         """Begin to tell, and to be told."""
         self._tasks = [asyncio.create_task(self._repeat(self._publish, PUBLISH_SECONDS))]
-        if self._keys is not None:
+        if self.keys is not None:
             self._tasks.append(asyncio.create_task(self._repeat(self._settle, SETTLE_SECONDS)))
 
     def stop(self) -> None:
@@ -106,10 +106,10 @@ class Sharing:
             await asyncio.sleep(seconds)
 
     async def _settle(self) -> None:
-        assert self._keys is not None
-        uses = self._keys.list_uses()
+        assert self.keys is not None
+        uses = self.keys.list_uses()
         if uses:
-            self._keys.settle(await self._ask("settle", uses))
+            self.keys.settle(await self._ask("settle", uses))
 
     async def _publish(self) -> None:
         await self._ask("publish", self._replica, self._metrics.list_families())
