@@ -240,6 +240,10 @@ class RunReading:
             former_names=(find_former_name(attempt),),
         )
 
+    def read_totals(self, snapshot: RunSnapshot, attempt: TaskAttempt) -> TaskTotals:
+        """Return what an attempt's own artifacts hold, versions of tables and models among them."""
+        return self._find_totals(snapshot, attempt, frozenset())
+
     def read_reported(self, key: str) -> tuple[Metric, ...]:
         """Return the points that an attempt has reported so far; of its file, what is new is read."""
         reported = self._reported.setdefault(key, Reported())

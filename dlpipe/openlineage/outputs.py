@@ -10,6 +10,7 @@ from functools import cached_property
 from openlineage.client.event_v2 import InputDataset, OutputDataset
 from openlineage.client.facet_v2 import JobFacet, lineage
 
+from dlpipe.bridge.totals import TaskTotals
 from dlpipe.errors import TrackingUnavailable
 from dlpipe.lineage import Edge, Node, Records
 from dlpipe.lineage.catalog import LOGS
@@ -62,12 +63,24 @@ class Outputs:
         if self.records.models.problem:
             raise TrackingUnavailable(self.records.models.problem)
 
-    def find_inputs(self, nodes: Iterable[Node]) -> list[InputDataset]:
-        """Return what versions were made of, each once, without those that were made beside them."""
+    def list_used(self, totals: TaskTotals) -> list[Node]:
+        """Return the versions of tables and models that an attempt had in its hands, by its own artifacts."""
+        tables = [
+            self.records.tables.find_node(found.path.rstrip("/"), found.version) for found in totals.datasets
+        ]
+        models = [Node("model", found.name, found.version) for found in totals.models if found.role == "used"]
+        return [*tables, *models]
+
+    def find_inputs(self, nodes: Iterable[Node], used: Iterable[Node] = ()) -> list[InputDataset]:
+        """Return what versions were made of and what was used besides, each once, without what was made itself."""
         made = list(nodes)
         pairs = {(edge.origin, edge.result): edge for node in made for edge in self._find_edges(node)}
         first = {origin: result for origin, result in reversed(pairs) if origin not in made and name_node(origin)}
-        return [self.datasets.make_input(origin, by=result) for origin, result in reversed(first.items())]
+        besides = [node for node in dict.fromkeys(used) if node not in made and node not in first]
+        return [
+            *(self.datasets.make_input(origin, by=result) for origin, result in reversed(first.items())),
+            *map(self.datasets.make_input, besides),
+        ]
 
     def make_outputs(self, nodes: Iterable[Node]) -> list[OutputDataset]:
         """Return versions as what was made."""

@@ -210,7 +210,16 @@ class RunEvents:
         )
         at = attempt.start if attempt.end is None else attempt.end
         kind = ENDS[attempt.status]
-        return make_run_event(make_attempt_id(attempt), kind, at, job, facets, outputs=self.outputs, made=made)
+        used = self._find_used(attempt)
+        return make_run_event(
+            make_attempt_id(attempt), kind, at, job, facets, outputs=self.outputs, made=made, used=used
+        )
+
+    def _find_used(self, attempt: TaskAttempt) -> Sequence[Node]:
+        """Return what an attempt used, such as the version that it trained on; what failed left no artifacts."""
+        if attempt.origin or attempt.status != "FINISHED":
+            return ()
+        return self.outputs.list_used(self.reading.read_totals(self.snapshot, attempt))
 
     def _make_facets(self, attempt: TaskAttempt) -> dict[str, RunFacet]:
         flow = name_flow(self.snapshot)
@@ -266,7 +275,7 @@ def make_run_event(
         eventTime=format_time(at),
         run=Run(run_id, facets=dict(facets)),
         job=job,
-        inputs=[*outputs.find_inputs(made), *map(outputs.datasets.make_input, used)] if outputs else [],
+        inputs=outputs.find_inputs(made, used) if outputs else [],
         outputs=outputs.make_outputs(made) if outputs else [],
     )
     if outputs:

@@ -52,6 +52,7 @@ class ToldFlow(FlowSpec):
     def part(self):
         if self.input == 1 and current.retry_count == 0:
             raise ValueError(f"the password is {self.password}")
+        self.trained_on = self.notes
         self.next(self.join)
 
     @step
@@ -155,6 +156,9 @@ def test_a_catalog_that_was_down_hears_of_a_whole_run_from_the_process_beside_it
     )
     assert [problem for event in told.events for problem in find_problems(event)] == []
     assert told.find(f"{failed} FAIL")["run"]["facets"]["errorMessage"]["message"] == "join: RuntimeError: no luck"
+    (used,) = told.find(f"{failed}/part[0] 0 COMPLETE")["inputs"]  # that trained, and made nothing yet
+    assert (used["name"].rpartition("/")[2], used["facets"]["version"]["datasetVersion"]) == ("notes", "0")
+    assert told.find(f"{failed}/start COMPLETE").get("inputs", []) == []
 
 
 def test_what_looks_like_a_credential_is_not_told(failed: str, receiver: Receiver) -> None:
