@@ -49,5 +49,8 @@ def start(target: Any, *arguments: Any) -> int:
     context.set_forkserver_preload(["dlpipe.cli", "dlpipe.forgetting", "mlflow", "deltalake", "pyarrow.dataset"])
     process = context.Process(target=target, args=(*arguments, os.getcwd(), dict(os.environ)))
     process.start()
-    process.join(120)
-    return int(process.exitcode or 0)
+    process.join(300)
+    if process.exitcode is None:
+        process.kill()
+        raise TimeoutError(f"{target.__name__}{arguments} did not end")
+    return process.exitcode
