@@ -6,14 +6,17 @@ import dataclasses
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dlpipe.registry.deletion import DELETED
 from dlpipe.registry.history import ChampionMove, read_moves
 from dlpipe.registry.versions import ModelVersion, quote, to_version
-from dlpipe.tracking import open_store, tracking_errors
+from dlpipe.tracking import open_registry_tables, open_store, tracking_errors
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ class RegisteredVersion:
 class ModelLookup:
     """Asks the registry for single models and versions, so that an answer costs what it holds; each is asked once.
 
+    A database in a file is read without MLflow where that is known to answer the same.
+
     Raises
     ------
     StoreNotFound, TrackingUnavailable
@@ -78,7 +83,7 @@ class ModelLookup:
     def __init__(self) -> None:
         self._store = open_store()
         with tracking_errors(self._store):
-            self._client = self._store.client()
+            self._registry = open_registry_tables(self._store.registry_uri) or ClientRegistry(self._store.client())
         self._models: dict[str, RegisteredModel | None] = {}
         self._versions: dict[tuple[str, int], RegisteredVersion | None] = {}
         self._tagged: dict[tuple[str, str, bool], list[RegisteredVersion]] = {}
@@ -86,14 +91,16 @@ class ModelLookup:
     def find_model(self, name: str) -> RegisteredModel | None:
         """Return a model; ``None`` where none is registered under this name."""
         if name not in self._models:
-            model = self._ask(self._client.get_registered_model, name)
+            with tracking_errors(self._store):
+                model = self._registry.find_model(name)
             self._models[name] = None if model is None else RegisteredModel(**_read_model(model))
         return self._models[name]
 
     def find_version(self, name: str, number: int) -> RegisteredVersion | None:
         """Return a version of a model; ``None`` where there is none."""
         if (name, number) not in self._versions:
-            found = self._ask(self._client.get_model_version, name, str(number))
+            with tracking_errors(self._store):
+                found = self._registry.find_version(name, number)
             self._versions[name, number] = None if found is None else _read_version(found)
         return self._versions[name, number]
 
@@ -108,7 +115,7 @@ class ModelLookup:
         """
         if (tag, value, prefix) not in self._tagged:
             with tracking_errors(self._store):
-                found = _search_all(self._client.search_model_versions, _make_clause(tag, value, prefix))
+                found = [*self._registry.find_tagged(tag, value, prefix=prefix)]
             versions = [
                 _read_version(version)
                 for version in found
@@ -119,16 +126,39 @@ class ModelLookup:
             self._tagged[tag, value, prefix] = versions
         return self._tagged[tag, value, prefix]
 
+
+class ClientRegistry:
+    """Asks MLflow's client what ``RegistryTables`` reads.
+
+    Parameters
+    ----------
+    client : MlflowClient
+    """
+
+    def __init__(self, client: MlflowClient) -> None:
+        self._client = client
+
+    def find_model(self, name: str) -> Any:
+        """Return MLflow's entity of a model; ``None`` where none is registered under this name."""
+        return self._ask(self._client.get_registered_model, name)
+
+    def find_version(self, name: str, number: int) -> Any:
+        """Return MLflow's entity of a version; ``None`` where there is none."""
+        return self._ask(self._client.get_model_version, name, str(number))
+
+    def find_tagged(self, tag: str, value: str, *, prefix: bool = False) -> Iterable[Any]:
+        """Return MLflow's entities of the versions with a tag, and maybe of others."""
+        return _search_all(self._client.search_model_versions, _make_clause(tag, value, prefix))
+
     def _ask(self, question: Callable[..., Any], *names: str) -> Any:
         from mlflow.exceptions import MlflowException
 
-        with tracking_errors(self._store):
-            try:
-                return question(*names)
-            except MlflowException as error:
-                if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                    raise
-                return None  # the second is what MLflow says of a name that it takes for no model
+        try:
+            return question(*names)
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            return None  # the second is what MLflow says of a name that it takes for no model
 
 
 def _make_clause(tag: str, value: str, prefix: bool) -> str:

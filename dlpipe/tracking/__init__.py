@@ -14,17 +14,22 @@ from dlpipe.tracking._errors import to_dlpipe_error, tracking_errors
 from dlpipe.tracking._locks import hold_lock
 from dlpipe.tracking._opening import open_store
 from dlpipe.tracking._pages import FLOW, find_page
+from dlpipe.tracking._registry_tables import ModelRow, RegistryTables, VersionRow, open_registry_tables
 from dlpipe.tracking._servers import check_answers
 from dlpipe.tracking._store import TrackingStore
 
 __all__ = [
     "FLOW",
+    "ModelRow",
+    "RegistryTables",
     "TrackingStore",
+    "VersionRow",
     "check_answers",
     "database_store",
     "find_page",
     "find_sqlite_path",
     "hold_lock",
+    "open_registry_tables",
     "open_store",
     "to_dlpipe_error",
     "touch_database",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import sqlite3
 from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -63,6 +65,9 @@ def touch_database(database: Path, location: str) -> None:
         check_writable(database)
         if _identify(database) in TOUCHED:
             return
+        if is_current(database):
+            TOUCHED.add(_identify(database))
+            return
         # imported before the lock is taken: it takes two seconds
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
@@ -71,6 +76,26 @@ def touch_database(database: Path, location: str) -> None:
                 make_database(database, location)
             SqlAlchemyStore(asked, location)  # migrates one of an older MLflow
         TOUCHED.add(_identify(database))
+
+
+def is_current(database: Path) -> bool:
+    """Return whether a database is a complete store of the installed MLflow, by the SQL that is kept here.
+
+    Of a version of MLflow without such SQL nobody can say without importing it.
+    """
+    schema = find_schema_file()
+    if not schema.exists() or not database.exists() or database.stat().st_size == 0:
+        return False
+    made = re.search(r"INSERT INTO \"alembic_version\" VALUES\('(\w+)'\)", schema.read_text())
+    connection = sqlite3.connect(database, timeout=30)
+    try:
+        # migrations name their version last, and the first experiment comes after them
+        found = connection.execute("SELECT version_num FROM alembic_version, experiments LIMIT 1").fetchone()
+    except sqlite3.OperationalError:  # no such table, or locked for half a minute: MLflow's words are better
+        return False
+    finally:
+        connection.close()
+    return made is not None and found == (made[1],)
 
 
 def _identify(database: Path) -> tuple[str, int, int]:
@@ -103,8 +128,6 @@ def check_writable(database: Path) -> None:
 
     MLflow itself would try for 100 seconds, with a stack trace for each try.
     """
-    import sqlite3
-
     if not database.parent.exists():  # a mistyped address makes none
         raise FileNotFoundError(errno.ENOENT, f"there is no folder {str(database.parent)!r}")
     if database.is_dir():
@@ -145,8 +168,6 @@ def find_schema_file() -> Path:
 
 
 def _execute(database: Path, script: str) -> None:
-    import sqlite3
-
     connection = sqlite3.connect(database)
     try:
         connection.executescript(script)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -26,16 +27,17 @@ def tracking_errors(store: TrackingStore) -> Iterator[None]:
     StorageUnavailable
         When it is S3 that refuses the artifacts.
     """
-    from mlflow.exceptions import MlflowException
-
     try:
         yield
     except DlpipeError:
         raise
     except Exception as error:
+        # imported where something went wrong only: it takes more than a second
+        from mlflow.exceptions import MlflowException
+
         if words := explain_s3_error(str(error)) if _is_of_s3(error) else "":
             raise StorageUnavailable(f"The artifacts of MLflow at {show_address(store.uri)}: {words}.") from error
-        if not isinstance(error, MlflowException | OSError):
+        if not isinstance(error, MlflowException | OSError | sqlite3.Error):
             raise
         raise to_dlpipe_error(error, asked=f"MLflow at {show_address(store.uri)}") from error
 
@@ -50,8 +52,6 @@ def _is_of_s3(error: BaseException | None) -> bool:
 
 @contextmanager
 def explain_database_errors(asked: str) -> Iterator[None]:
-    import sqlite3
-
     try:
         yield
     except DlpipeError:
