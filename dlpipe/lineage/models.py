@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -46,6 +47,7 @@ class ModelReader(Reader):
 
     def __init__(self, until: int | None = None) -> None:
         self.until, self._problem = until, ""
+        self._companions: dict[str, dict[str, list[Node]]] = {}
 
     @cached_property
     def records(self) -> Mapping[str, ModelRecord]:
@@ -181,9 +183,7 @@ class ModelReader(Reader):
         elif node.kind == "model":
             version = self.find_version(node)
             if version is None or MADE_FROM not in version.tags:  # nothing is made from what was made from another
-                # one question for all versions of the model: those that are asked for are seldom alone
-                made = self._find_tagged(MADE_FROM, f"models:/{node.name}/", prefix=True)
-                yield from (found for found, companion in made if companion.tags[MADE_FROM] == str(node))
+                yield from self._find_companions(node.name).get(str(node), ())
             yield from self._list_moves_to(node)
         elif node.kind == "task":
             yield from (found for found, _ in self._find_tagged(TRAINED_BY, str(node)))
@@ -191,6 +191,17 @@ class ModelReader(Reader):
             yield from registered
             for found in registered:
                 yield from self._list_moves_to(found)
+
+    def _find_companions(self, name: str) -> Mapping[str, Sequence[Node]]:
+        """Return what was made from the versions of a model, by their URIs.
+
+        They are asked for in one question: the versions of a model are seldom looked at alone.
+        """
+        if name not in self._companions:
+            self._companions[name] = defaultdict(list)
+            for found, companion in self._find_tagged(MADE_FROM, f"models:/{name}/", prefix=True):
+                self._companions[name][companion.tags[MADE_FROM]].append(found)
+        return self._companions[name]
 
     def _list_moves_to(self, node: Node) -> Iterator[Node]:
         if model := self.find_model(node.name):

@@ -130,6 +130,8 @@ def shorten_location(location: str) -> str:
     """
     from dlpipe.tables import tables_root
 
+    if "/" not in location:  # the name of a model or a flow
+        return location
     root = tables_root()
     root = root if "://" in root else os.path.abspath(root)
     return location.removeprefix(f"{root}/")

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dlpipe.lineage.catalog import Catalog, TableKind, TableRecord
 from dlpipe.lineage.graph import Edge, Facts
@@ -17,6 +17,9 @@ from dlpipe.lineage.indexed_tables import TableIndex
 from dlpipe.lineage.models import parse_model_node
 from dlpipe.lineage.nodes import Node
 from dlpipe.lineage.reader import Reader
+
+if TYPE_CHECKING:
+    from dlpipe.delta import TableFiles
 
 REQUEST_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 REQUEST_ROW = re.compile(rf"(?P<request>{REQUEST_ID.pattern}):(?P<row>\d+)")
@@ -40,6 +43,7 @@ class RequestReader(Reader):
         self.catalog, self.index, self.until = catalog, index, until
         self._rows: dict[Node, list[Mapping[str, Any]]] = {}
         self._labels: dict[Node, list[Mapping[str, Any]]] = {}
+        self._files: dict[str, TableFiles] = {}
 
     def find(self, text: str) -> Iterator[tuple[Node, ...]]:
         """Yield the request with this id, a label for a row of it, or all requests of a version of a model."""
@@ -166,11 +170,14 @@ class RequestReader(Reader):
         return (record for record in records if record is not None and record.kind == kind)
 
     def _has_answers(self, record: TableRecord, model: Node) -> bool:
-        from dlpipe.tables import stream_table
+        from dlpipe.tables import open_files, stream_table
 
+        if record.location not in self._files:
+            self._files[record.location] = open_files(record.latest)
         name = model.name.replace("'", "''")
         condition = f"version = {model.number} and model = '{name}'"
-        batches = stream_table(record.latest, columns=["arrived"], where=condition)
+        files = self._files[record.location]
+        batches = stream_table(record.latest, columns=["arrived"], where=condition, files=files)
         return any(self._is_early(at) for batch in batches for at in batch["arrived"].to_pylist())
 
     def _is_early(self, at: datetime) -> bool:

@@ -32,7 +32,7 @@ from dlpipe.tables._origins import (
 )
 from dlpipe.tables._parts import PART_ROWS, TablePart, list_parts, read_part
 from dlpipe.tables._preview import Preview, preview
-from dlpipe.tables._read import check_split, read_added, read_table, read_table_schema, stream_table
+from dlpipe.tables._read import check_split, open_files, read_added, read_table, read_table_schema, stream_table
 from dlpipe.tables._remaining import find_remaining, find_remaining_origin, read_remaining
 from dlpipe.tables._removal import (
     Chooser,
@@ -162,6 +162,7 @@ __all__ = [
     "make_batch",
     "mirror_version",
     "normalise",
+    "open_files",
     "open_row_file",
     "parse_condition",
     "parse_label",

@@ -99,6 +99,7 @@ def stream_table(
     columns: Sequence[str] | None = None,
     where: str | None = None,
     batch_rows: int = 4096,
+    files: TableFiles | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Return an iterator over the rows of a table version that holds a few batches at a time.
 
@@ -113,8 +114,10 @@ def stream_table(
         Only the rows of which this is true, such as ``"label = 'positive'"``; see ``parse_condition``.
     batch_rows : int
         Rows of every batch but the last, which may have fewer.
+    files : TableFiles, optional
+        What ``open_files`` returned for this version, from who reads it again and again; by default it is opened.
     """
-    files, names = open_columns(version, columns=columns, split=split)
+    files, names = open_columns(version, columns=columns, split=split, files=files)
     if where is None:
         return rebatch(_scan(files, version, split, names, rows=batch_rows), batch_rows)
     condition = parse_condition(where, files.schema)
@@ -181,6 +184,7 @@ def open_columns(
     columns: Sequence[str] | None = None,
     split: str | None = None,
     only: Collection[str] | None = None,
+    files: TableFiles | None = None,
 ) -> tuple[TableFiles, list[str]]:
     """Return the files of a table version, and the names of the columns to read.
 
@@ -190,6 +194,8 @@ def open_columns(
         As for ``read_table``.
     only : collection of str, optional
         The paths of the files that are wanted; by default all.
+    files : TableFiles, optional
+        Those that were opened before.
 
     Raises
     ------
@@ -198,7 +204,7 @@ def open_columns(
     SettingError
         When no split has this name.
     """
-    files = open_files(version, only=only)
+    files = open_files(version, only=only) if files is None else files
     there = list(files.schema.names)
     wanted = list(columns) if columns is not None else there
     for name in [*wanted, *([] if split is None else ["split"])]:
