@@ -146,7 +146,8 @@ def test_a_run_leads_to_its_code_its_trials_its_checkpoints_and_what_it_used(his
     (code,) = codes
     assert spell(look(str(code), direction="down", depth=1)) == {f"{run} ran {code}"}
     assert up.facts[code].gone == ""
-    assert spell(look("reviews@v0", direction="down")) == set()
+    assert f"{run} used reviews@v0" in spell(look("reviews@v0", direction="down", depth=1))
+    assert f"{run} used copy@v0" not in spell(look("copy@v0", direction="down"))  # which it made
     task = f"{run}/start/1"
     best, saved = f"{task} trial 1", f"{task}/0 checkpoint 0"
     assert f"{run} tuned by {best}" in spell(look(run, direction="up", depth=1))

@@ -8,6 +8,7 @@ artifacts    the artifacts of an attempt
 packages     the code package of a run
 checkpoints  the checkpoints of a task
 held_runs    what MLflow alone says of runs
+held_versions versions of tables and models in the artifacts of a run
 graphs       the graph of a flow
 attempts     the attempts of a task, as its metadata tells them
 runs         a run and its tasks

@@ -274,7 +274,7 @@ def _keep(
         part.notes.append(redact(f"not in the file of {name}: {', '.join(kept.lost[:MOST_LOST])}{more}"))
     try:
         part.datasets += find_datasets(value, name)
-        part.models += _find_models(value, name, attempt.key)
+        part.models += find_models(value, name, attempt.key)
     except Exception as error:
         part.notes.append(f"data sets and models in {name}: {describe_error(error)}")
     if verdict := describe_verdict(value):
@@ -346,7 +346,7 @@ def _to_count(value: Any) -> int:
     return number
 
 
-def _find_models(value: Any, role: str, key: str, depth: int = NESTED) -> Iterator[Model]:
+def find_models(value: Any, role: str, key: str, depth: int = NESTED) -> Iterator[Model]:
     """Yield the model versions in a value: what has ``name``, ``version`` and ``uri``.
 
     One whose tags name this attempt was made by it. Of one without such a tag, the artifact's name tells: what is
@@ -367,7 +367,7 @@ def _find_models(value: Any, role: str, key: str, depth: int = NESTED) -> Iterat
         )
     elif depth:
         for name, inner in fields.items():
-            yield from _find_models(inner, f"{role}.{name}", key, depth - 1)
+            yield from find_models(inner, f"{role}.{name}", key, depth - 1)
 
 
 def describe_verdict(value: Any) -> str:

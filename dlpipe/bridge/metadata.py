@@ -29,6 +29,11 @@ def _read_run_id(run: Mapping[str, Any]) -> str:
     return str(run.get("run_id") or run["run_number"])
 
 
+def list_flows() -> list[str]:
+    """Return the flows that have runs here, by name."""
+    return sorted(entry["flow_id"] for entry in list_objects("root", "flow"))
+
+
 def find_runs(pathspec: str = "") -> list[str]:
     """Return the pathspecs of the runs that ``FLOW`` or ``FLOW/RUN`` names, the oldest first; by default all.
 
@@ -38,7 +43,7 @@ def find_runs(pathspec: str = "") -> list[str]:
         The message says which there are.
     """
     flow, _, run = pathspec.partition("/")
-    flows = sorted(entry["flow_id"] for entry in list_objects("root", "flow"))
+    flows = list_flows()
     if flow and flow not in flows:
         known = ", ".join(flows) or "none"
         raise RunNotFound(

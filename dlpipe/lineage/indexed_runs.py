@@ -23,7 +23,14 @@ class RunIndex:
     Parameters
     ----------
     index : Index
+
+    Attributes
+    ----------
+    what : str
+        What the index has of runs, beside what others have there.
     """
+
+    what = "runs"
 
     def __init__(self, index: Index) -> None:
         self.index = index
@@ -31,14 +38,15 @@ class RunIndex:
 
     def find_resumes(self, flow: str, run: str) -> list[str]:
         """Return the ids of the runs of a flow that may have resumed one of its runs, the oldest first."""
-        return self._find(flow, f"resumed {flow}/{run}")
+        return self.find(flow, f"resumed {flow}/{run}")
 
     def find_users(self, flow: str, digest: str) -> list[str]:
         """Return the ids of the runs of a flow that may have run the code with this digest, the oldest first."""
-        return self._find(flow, f"ran {digest[:SHORT]}")
+        return self.find(flow, f"ran {digest[:SHORT]}")
 
-    def _find(self, flow: str, word: str) -> list[str]:
-        source = f"runs of {flow} in {find_folder(flow)}"
+    def find(self, flow: str, word: str) -> list[str]:
+        """Return the ids of the runs of a flow that may be found by a word, the oldest first."""
+        source = f"{self.what} of {flow} in {find_folder(flow)}"
 
         def look() -> list[str]:
             if self._fresh.get(flow) != self.index.made:
@@ -57,13 +65,20 @@ class RunIndex:
             new: Collection[str] = mark["open"]
         else:
             new = dict.fromkeys([*mark["open"], *(set(list_run_ids(flow)) - self.index.list_names(source))])
-        words = {run: _read_words(flow, run) for run in new}
+        words = {run: self.read_words(flow, run) for run in new}
         units: list[NewUnit] = [
             (run, b"", [*map(to_number, some)]) for run, some in sorted(words.items()) if some is not None
         ]
         after = json.dumps({"stamp": stamp, "open": sorted(run for run, some in words.items() if some is None)})
         if after != before or units:
             self.index.add([(source, before, after, units)])
+
+    def read_words(self, flow: str, run: str) -> list[str] | None:
+        """Return what a run is found by; ``None`` while nobody can say."""
+        try:
+            return _find_words(flow, run)
+        except ValueError:  # a file that is no JSON: it may be restored
+            return None
 
 
 def _read_stamp(flow: str) -> list[int] | None:
@@ -74,13 +89,6 @@ def _read_stamp(flow: str) -> list[int] | None:
     found = folder.stat()
     sure = time.time_ns() - found.st_mtime_ns > UNSURE
     return [found.st_dev, found.st_ino, found.st_mtime_ns] if sure else None
-
-
-def _read_words(flow: str, run: str) -> list[str] | None:
-    try:
-        return _find_words(flow, run)
-    except ValueError:  # a file that is no JSON: it may be restored
-        return None
 
 
 def _find_words(flow: str, run: str) -> list[str] | None:

@@ -14,6 +14,7 @@ from dlpipe.lineage.index import Index, find_index_path
 from dlpipe.lineage.indexed_files import FileIndex
 from dlpipe.lineage.indexed_runs import RunIndex
 from dlpipe.lineage.indexed_tables import TableIndex
+from dlpipe.lineage.indexed_uses import UseIndex
 from dlpipe.lineage.models import ModelReader, find_registry_address
 from dlpipe.lineage.near_misses import explain_near_miss
 from dlpipe.lineage.nodes import Node
@@ -58,7 +59,7 @@ class Records:
         self.answers = AnswerReader(self.catalog, self.tables, rows)
         self.runs, self.checkpoints = RunReader(RunIndex(self.index), until), CheckpointReader(until)
         self.schedules = ScheduleReader(self.catalog, until)
-        requests = RequestReader(self.catalog, tables, until)
+        self.requests = RequestReader(self.catalog, tables, until)
         self.readers: tuple[Reader, ...] = (
             self.tables,
             RowReader(self.catalog, self.tables, rows, self.models),
@@ -67,10 +68,10 @@ class Records:
             self.runs,
             TrialReader(self.runs),
             self.checkpoints,
-            UseReader(self.tables, until),
+            UseReader(self.tables, UseIndex(self.index), until),
             self.schedules,
-            requests,
-            AskedRowReader(self.catalog, rows, requests),
+            self.requests,
+            AskedRowReader(self.catalog, rows, self.requests),
         )
 
     def find(self, text: str) -> tuple[Node, ...]:

@@ -1,6 +1,6 @@
 """What runs had in their hands and did not make: versions of tables and models, by the artifacts of their tasks.
 
-A run says what it used, and nobody says of a table who used it: these edges are walked up and not down.
+A run says what it used, and nobody says of a table who used it: for the way down, the index has the runs that did.
 """
 
 from __future__ import annotations
@@ -11,17 +11,26 @@ from dlpipe.bridge.outcomes import RunOutcome, read_outcome
 from dlpipe.bridge.records import Model
 from dlpipe.errors import DlpipeError
 from dlpipe.lineage.graph import Edge
-from dlpipe.lineage.nodes import Node
+from dlpipe.lineage.indexed_uses import UseIndex
+from dlpipe.lineage.nodes import OF_TABLES, Node
 from dlpipe.lineage.reader import Reader
 from dlpipe.lineage.tables import TableReader
 from dlpipe.lineage.tasks import make_run_node
 
 
 class UseReader(Reader):
-    """Reads the artifacts of runs."""
+    """Reads the artifacts of runs.
 
-    def __init__(self, tables: TableReader, until: int | None = None) -> None:
-        self.tables, self.until = tables, until
+    Parameters
+    ----------
+    tables : TableReader
+    index : UseIndex
+    until : int, optional
+        In milliseconds since 1970: runs that began later are passed over.
+    """
+
+    def __init__(self, tables: TableReader, index: UseIndex, until: int | None = None) -> None:
+        self.tables, self.index, self.until = tables, index, until
         self._outcomes: dict[Node, RunOutcome | None] = {}
 
     def find_origins(self, node: Node) -> Iterator[Edge]:
@@ -35,6 +44,12 @@ class UseReader(Reader):
                 yield Edge(node, "used", table)
         for model in list_used_models(outcome):
             yield Edge(node, "used", Node("model", model.name, model.version))
+
+    def find_results(self, node: Node) -> Iterator[Edge]:
+        """Yield the runs that used a version of a table or a model."""
+        if node.kind == "model" or node.kind in OF_TABLES:
+            for run in self.index.find_runs(node):
+                yield from (edge for edge in self.find_origins(run) if edge.origin == node)
 
     def _read(self, node: Node) -> RunOutcome | None:
         if node not in self._outcomes:

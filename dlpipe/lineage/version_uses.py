@@ -45,7 +45,13 @@ def renew_pages(records: Records, versions: Sequence[ModelVersion] | None = None
 def find_uses(records: Records, node: Node) -> VersionUses:
     """Return the files that taught a version, and what it was used for so far."""
     found: dict[tuple[str, str], Use] = {}
-    for edge in records.find_results(node):
+    # not of all readers: a step need not look into the artifacts of runs
+    edges = (
+        edge
+        for reader in (records.answers, records.models, records.requests)
+        for edge in reader.find_results(node)
+    )
+    for edge in edges:
         for use in _describe_use(records, edge):
             key = (use.what, use.where)
             known = found.get(key, replace(use, count=0))

@@ -122,7 +122,7 @@ def _make_dataset_event(outputs: Outputs, node: Node, facets: Mapping[str, Datas
 def list_served(outputs: Outputs) -> Iterator[Group]:
     """Yield which versions have answered requests: a server is a job that comes to no end."""
     for model, _ in outputs.records.models.list_versions():
-        for edge in outputs.records.find_results(model):
+        for edge in outputs.records.requests.find_results(model):
             if edge.result.kind == "requests":
                 event = make_served_event(outputs, edge.result, model)
                 yield Group(event.key, event.at, partial(_list_one, event))
