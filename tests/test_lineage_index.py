@@ -19,8 +19,12 @@ from stores import keep_runs_in, untouched_environment
 
 from dlpipe.lineage import Records, walk
 from dlpipe.lineage.index import Index, find_index_path, to_number
+from dlpipe.lineage.indexed_models import ModelIndex
+from dlpipe.lineage.models import ModelReader
+from dlpipe.lineage.nodes import Node
 from dlpipe.registry import promote
 from dlpipe.tables import delete_table, table_at, write_table
+from dlpipe.tracking import RegistryTables
 
 SEED = 17
 
@@ -171,6 +175,53 @@ def test_rows_that_are_the_same_keep_their_lines(history: History) -> None:
         assert f"reviews@v1#{first} ingested from twice.csv:2" in ask(f"reviews@v1#{first}")
         assert f"reviews@v1#{second} ingested from twice.csv:4" in ask("twice.csv:4")
         assert any("ingested from twice.csv:1100" in text for text in ask("twice.csv:1100"))
+
+
+def find_companions() -> dict[str, set[str]]:
+    """Return what came of some nodes by the tags of versions: by the index, and by a search of the registry."""
+    found = {}
+    for name, index in (("index", Index(find_index_path())), ("search", None)):
+        models = ModelReader(ModelIndex(index or Index(None)))
+        if index is None:
+            models.index._mark = ""  # as of a registry that does not say whether it has changed
+        nodes = [Node("model", "reviews", 1), Node("table", str(Path("tables/reviews").absolute()), 0)]
+        nodes += [Node("task", "TrainFlow", key=f"{run}/{task}") for run in (17, 18) for task in TASKS]
+        found[name] = {f"{edge.result} {edge.how} {node}" for node in nodes for edge in models.find_results(node)}
+    return found
+
+
+TASKS = ("train/3", "register/5", "train/30", "register/50")
+
+
+def test_tags_that_changed_in_the_registry_are_in_the_next_answer(history: History) -> None:
+    client, seen = history.client, list[int]()
+    for change in (
+        lambda: None,
+        lambda: history.register("TrainFlow/18", table_at("reviews")),
+        lambda: client.set_model_version_tag("reviews", "1", "metaflow.pathspec", "TrainFlow/18/train/30"),
+        lambda: client.set_model_version_tag("reviews", "1", "metaflow.task", "TrainFlow/18/register/50/0"),
+        lambda: client.delete_model_version_tag("reviews", "1", "metaflow.task"),
+        lambda: client.delete_model_version("reviews", "1"),
+        lambda: client.delete_registered_model("reviews"),
+    ):
+        change()
+        found = find_companions()
+        assert found["index"] == found["search"]
+        seen.append(len(found["index"]))
+    assert len(set(seen)) > 3
+    assert seen[0] > 3
+
+
+def test_a_registry_that_has_not_changed_is_not_searched(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = find_companions()["index"]
+    monkeypatch.setattr(RegistryTables, "find_tagged", None)
+    monkeypatch.setattr(RegistryTables, "read_tags", None)
+    models = ModelReader(ModelIndex(Index(find_index_path())))
+    edges = [*models.find_results(Node("model", "reviews", 1))]
+    assert {f"{edge.result} {edge.how} {edge.origin}" for edge in edges} <= expected
+    assert len(edges) == 2
 
 
 def test_without_a_folder_to_be_in_the_index_is_in_memory(history: History) -> None:

@@ -15,6 +15,7 @@ rows             rows, the lines that they stood on, the models that learnt from
 index            which records a word stands in
 indexed_tables   which commits name a thing, which row groups have a row
 indexed_files    which line a row stood on
+indexed_models   which versions of models have a tag
 indexed_runs     which runs resumed a run or ran some code
 indexed_uses     which runs had a version of a table or a model
 row_origins      which row a row id means in a version

@@ -14,8 +14,9 @@ from dlpipe.bridge.outcomes import RunOutcome
 from dlpipe.bridge.reading import RunReading
 from dlpipe.lineage.catalog import Catalog
 from dlpipe.lineage.graph import Edge
+from dlpipe.lineage.indexed_models import REGISTERED_BY, TRAINED_BY
 from dlpipe.lineage.indexed_tables import TableIndex
-from dlpipe.lineage.models import REGISTERED_BY, TRAINED_BY, parse_model_node
+from dlpipe.lineage.models import parse_model_node
 from dlpipe.lineage.nodes import Node
 from dlpipe.lineage.tasks import make_run_node, make_task_node
 from dlpipe.registry import MADE_FROM, ModelVersion, classifier_name

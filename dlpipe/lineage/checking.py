@@ -13,7 +13,7 @@ from dlpipe.errors import DlpipeError, RunNotFound, TableVersionNotFound, Tracki
 from dlpipe.lineage.agreement import compare_graphs
 from dlpipe.lineage.catalog import TableRecord
 from dlpipe.lineage.graph import Edge, Facts
-from dlpipe.lineage.models import REGISTERED_BY, TRAINED_BY
+from dlpipe.lineage.indexed_models import REGISTERED_BY, TRAINED_BY
 from dlpipe.lineage.nodes import Node
 from dlpipe.lineage.records import Records
 from dlpipe.lineage.tables import make_table_node

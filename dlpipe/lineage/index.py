@@ -168,6 +168,18 @@ class Index:
         )
         return {str(name) for (name,) in names}
 
+    def read_contents(self, source: str) -> dict[str, set[bytes]]:
+        """Return the contents of the units of a source, by their names."""
+        found: dict[str, set[bytes]] = {}
+        for row in self._database.execute(
+            "SELECT units.id, units.source, units.name, content, units.sum FROM units "
+            "JOIN sources ON sources.id = units.source WHERE sources.name = ?",
+            (source,),
+        ):
+            _check(row[4], *row[:4])
+            found.setdefault(row[2], set()).add(row[3])
+        return found
+
     def find(self, *words: str) -> list[Unit]:
         """Return the units in which one of these words may stand, each once, as they were added.
 

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from dlpipe.errors import ModelNotFound, NodeNotFound, StoreNotFound, TrackingUnavailable
 from dlpipe.lineage.graph import Edge, Facts
+from dlpipe.lineage.indexed_models import REGISTERED_BY, TRAINED_BY, ModelIndex
 from dlpipe.lineage.nodes import OF_TABLES, Node
 from dlpipe.lineage.reader import Reader
 from dlpipe.lineage.tasks import make_task_node
@@ -33,7 +34,6 @@ from dlpipe.registry import (
 from dlpipe.time_formats import format_moment
 
 Answer = TypeVar("Answer")
-TRAINED_BY, REGISTERED_BY = "metaflow.pathspec", "metaflow.task"
 
 
 class ModelReader(Reader):
@@ -41,12 +41,13 @@ class ModelReader(Reader):
 
     Parameters
     ----------
+    index : ModelIndex
     until : int, optional
         In milliseconds since 1970: versions and moves that came later are passed over.
     """
 
-    def __init__(self, until: int | None = None) -> None:
-        self.until, self._problem = until, ""
+    def __init__(self, index: ModelIndex, until: int | None = None) -> None:
+        self.index, self.until, self._problem = index, until, ""
         self._companions: dict[str, dict[str, list[Node]]] = {}
 
     @cached_property
@@ -98,7 +99,12 @@ class ModelReader(Reader):
 
     def _find_tagged(self, tag: str, value: str, *, prefix: bool = False) -> Iterator[tuple[Node, ModelVersion]]:
         no_versions: list[RegisteredVersion] = []
-        for found in self._ask(lambda lookup: lookup.find_tagged(tag, value, prefix=prefix), no_versions):
+
+        def find(lookup: ModelLookup) -> list[RegisteredVersion]:
+            among = self.index.find(lookup, tag, value, prefix=prefix)
+            return lookup.find_tagged(tag, value, prefix=prefix, among=among)
+
+        for found in self._ask(find, no_versions):
             if self._is_there(found):
                 yield Node("model", found.version.name, found.version.version), found.version
 

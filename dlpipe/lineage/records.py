@@ -12,6 +12,7 @@ from dlpipe.lineage.checkpoints import CheckpointReader
 from dlpipe.lineage.graph import Edge, Facts
 from dlpipe.lineage.index import Index, find_index_path
 from dlpipe.lineage.indexed_files import FileIndex
+from dlpipe.lineage.indexed_models import ModelIndex
 from dlpipe.lineage.indexed_runs import RunIndex
 from dlpipe.lineage.indexed_tables import TableIndex
 from dlpipe.lineage.indexed_uses import UseIndex
@@ -54,7 +55,10 @@ class Records:
         self.until, self.catalog = until, Catalog(until)
         self.index = Index(find_index_path())
         tables = TableIndex(self.catalog, self.index)
-        self.tables, self.models = TableReader(self.catalog, tables, FileIndex(self.index)), ModelReader(until)
+        self.tables, self.models = (
+            TableReader(self.catalog, tables, FileIndex(self.index)),
+            ModelReader(ModelIndex(self.index), until),
+        )
         rows = RowOrigins(self.catalog, tables)
         self.answers = AnswerReader(self.catalog, self.tables, rows)
         self.runs, self.checkpoints = RunReader(RunIndex(self.index), until), CheckpointReader(until)

@@ -13,7 +13,8 @@ from typing import Any
 import attr
 from openlineage.client.facet_v2 import DatasetFacet, dataset_type_dataset
 
-from dlpipe.lineage.models import REGISTERED_BY, TRAINED_BY, parse_model_node
+from dlpipe.lineage.indexed_models import REGISTERED_BY, TRAINED_BY
+from dlpipe.lineage.models import parse_model_node
 from dlpipe.openlineage.naming import Name, name_location, name_model
 from dlpipe.registry import KIND, MADE_FROM, ModelVersion, read_scores
 from dlpipe.task import ENGINE, Evaluation

@@ -14,7 +14,7 @@ from dlpipe.bridge.totals import TaskTotals
 from dlpipe.errors import TrackingUnavailable
 from dlpipe.lineage import Edge, Node, Records
 from dlpipe.lineage.catalog import LOGS
-from dlpipe.lineage.models import REGISTERED_BY, TRAINED_BY
+from dlpipe.lineage.indexed_models import REGISTERED_BY, TRAINED_BY
 from dlpipe.lineage.tables import make_table_node
 from dlpipe.openlineage.datasets import Datasets, get_name
 from dlpipe.openlineage.naming import name_node

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dlpipe.registry.deletion import DELETED
 from dlpipe.registry.history import ChampionMove, read_moves
 from dlpipe.registry.versions import ModelVersion, quote, to_version
-from dlpipe.tracking import open_registry_tables, open_store, tracking_errors
+from dlpipe.tracking import RegistryTables, open_registry_tables, open_store, tracking_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -104,7 +104,32 @@ class ModelLookup:
             self._versions[name, number] = None if found is None else _read_version(found)
         return self._versions[name, number]
 
-    def find_tagged(self, tag: str, value: str, *, prefix: bool = False) -> list[RegisteredVersion]:
+    @property
+    def address(self) -> str:
+        """Where the registry is."""
+        return self._store.registry_uri
+
+    def read_stamp(self) -> list[int] | None:
+        """Return what changes whenever the registry does; ``None`` where nothing tells."""
+        if not isinstance(self._registry, RegistryTables):
+            return None
+        with tracking_errors(self._store):
+            return self._registry.read_stamp()
+
+    def read_tags(self, names: Sequence[str]) -> tuple[list[int] | None, list[tuple[str, int, str, str]]]:
+        """Return the tags of these names that versions have, and the stamp of when they were so.
+
+        Each is the name of the model, the version, and name and value of the tag. Where there is no stamp, there
+        are none.
+        """
+        if not isinstance(self._registry, RegistryTables):
+            return None, []
+        with tracking_errors(self._store):
+            return self._registry.read_tags(names)
+
+    def find_tagged(
+        self, tag: str, value: str, *, prefix: bool = False, among: Sequence[tuple[str, int]] | None = None
+    ) -> list[RegisteredVersion]:
         """Return the versions of all models with a tag of this value, or of one that begins so; the oldest first.
 
         Parameters
@@ -112,14 +137,20 @@ class ModelLookup:
         tag, value : str
         prefix : bool, optional
             Whether the tag's value may go on.
+        among : sequence of (str, int), optional
+            Models and versions of which all are that have such a tag; by default the registry is searched.
         """
         if (tag, value, prefix) not in self._tagged:
-            with tracking_errors(self._store):
-                found = [*self._registry.find_tagged(tag, value, prefix=prefix)]
+            if among is None:
+                with tracking_errors(self._store):
+                    search = self._registry.find_tagged(tag, value, prefix=prefix)
+                    found = [_read_version(version) for version in search]
+            else:
+                found = [entry for name, number in among if (entry := self.find_version(name, number))]
             versions = [
-                _read_version(version)
-                for version in found
-                if (there := version.tags.get(tag, "")) == value or (prefix and there.startswith(value))
+                entry
+                for entry in found
+                if (there := entry.version.tags.get(tag, "")) == value or (prefix and there.startswith(value))
             ]
             versions.sort(key=lambda entry: (entry.at, entry.version.name, entry.version.version))
             self._versions |= {(entry.version.name, entry.version.version): entry for entry in versions}

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 from dlpipe.tracking._databases import find_sqlite_path, is_current
@@ -67,6 +69,8 @@ class RegistryTables:
     ----------
     database : sqlite3.Connection
         Of a complete store; nothing is written there.
+    descriptor : int, optional
+        Of its file; without it nobody knows whether it has changed.
 
     Raises
     ------
@@ -74,8 +78,8 @@ class RegistryTables:
         From each method, when the database cannot be read.
     """
 
-    def __init__(self, database: sqlite3.Connection) -> None:
-        self._database = database
+    def __init__(self, database: sqlite3.Connection, descriptor: int | None = None) -> None:
+        self._database, self._descriptor = database, descriptor
 
     def find_model(self, name: str) -> ModelRow | None:
         """Return a registered model; ``None`` where there is none of this name."""
@@ -92,6 +96,45 @@ class RegistryTables:
             return None
         aliases = (alias for alias, at in self._read_aliases(name).items() if at == number)
         return replace(found, aliases=tuple(aliases))
+
+    def read_stamp(self) -> list[int] | None:
+        """Return what changes with each transaction on the database; ``None`` where nothing tells."""
+        with self._hold():
+            return self._read_stamp()
+
+    def read_tags(self, names: Sequence[str]) -> tuple[list[int] | None, list[tuple[str, int, str, str]]]:
+        """Return the tags of these names that versions have, and the stamp of when they were so.
+
+        Each is the name of the model, the version, and name and value of the tag.
+        """
+        with self._hold():
+            rows = self._database.execute(
+                f"SELECT name, version, key, value FROM model_version_tags WHERE {WORKSPACE} "
+                f"AND value IS NOT NULL AND key IN ({', '.join('?' * len(names))})",
+                tuple(names),
+            ).fetchall()
+            return self._read_stamp(), rows
+
+    @contextmanager
+    def _hold(self) -> Iterator[None]:
+        """Keep the database as it is: nobody writes while somebody reads."""
+        self._database.execute("BEGIN")
+        try:
+            self._database.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+            yield
+        finally:
+            if self._database.in_transaction:  # an error may have ended it
+                self._database.execute("ROLLBACK")
+
+    def _read_stamp(self) -> list[int] | None:
+        if self._descriptor is None:
+            return None
+        found, header = os.fstat(self._descriptor), os.pread(self._descriptor, 28, 0)
+        # a journal of the other kind (WAL) leaves the counter as it is
+        if header[:16] != b"SQLite format 3\0" or header[18:20] != b"\1\1":
+            return None
+        changes = int.from_bytes(header[24:28], "big")
+        return [found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, changes]
 
     def find_tagged(self, tag: str, value: str, *, prefix: bool = False) -> Iterator[VersionRow]:
         """Yield the versions with a tag of this value, or of one that begins so; in no order, without aliases."""
@@ -144,11 +187,25 @@ def open_registry_tables(uri: str) -> RegistryTables | None:
     file = find_sqlite_path(uri)
     if entry_points(group="mlflow.model_registry_store", name="sqlite") or not is_current(file):
         return None
+    descriptor = _open_file(file)
     # not opened for reading only: SQLite rolls back what a killed process left half written
-    database = sqlite3.connect(file, timeout=30, check_same_thread=False)
+    database = sqlite3.connect(file, timeout=30, isolation_level=None, check_same_thread=False)
     database.execute("PRAGMA query_only = ON")
     others = "SELECT 1 FROM registered_models WHERE workspace != 'default' LIMIT 1"
     if database.execute(others).fetchone():  # which MLflow refuses
         database.close()
         return None
-    return RegistryTables(database)
+    same = os.path.samestat(os.fstat(descriptor), file.stat())  # else another file took its place just now
+    return RegistryTables(database, descriptor if same else None)
+
+
+DESCRIPTORS: list[int] = []
+"""Of databases, open as long as the process: closing one takes away the locks that SQLite holds on the file."""
+
+
+def _open_file(file: Path) -> int:
+    known = (one for one in DESCRIPTORS if os.path.samestat(os.fstat(one), file.stat()))
+    if (descriptor := next(known, None)) is None:
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        DESCRIPTORS.append(descriptor)
+    return descriptor
