@@ -55,10 +55,8 @@ class Records:
         self.until, self.catalog = until, Catalog(until)
         self.index = Index(find_index_path())
         tables = TableIndex(self.catalog, self.index)
-        self.tables, self.models = (
-            TableReader(self.catalog, tables, FileIndex(self.index)),
-            ModelReader(ModelIndex(self.index), until),
-        )
+        self.tables = TableReader(self.catalog, tables, FileIndex(self.index))
+        self.models = ModelReader(ModelIndex(self.index), until)
         rows = RowOrigins(self.catalog, tables)
         self.answers = AnswerReader(self.catalog, self.tables, rows)
         self.runs, self.checkpoints = RunReader(RunIndex(self.index), until), CheckpointReader(until)
