@@ -16,8 +16,10 @@ from packaging.utils import canonicalize_name
 from stores import make_scores, new_store, untouched_environment
 
 from dlpipe.errors import ModelNotFound, SettingError
-from dlpipe.inference import load_predictor, predict_frame
+from dlpipe.inference import load_predictor, predict_frame, score
 from dlpipe.registry import ModelVersion, log_and_register, promote
+from dlpipe.reproducing import compare_answers
+from dlpipe.tables import read_table, table_at, write_table
 from dlpipe.task import open_predictor
 from dlpipe.task.texts.requests import read_texts
 
@@ -258,3 +260,32 @@ def test_a_model_loads_where_its_requirements_are_installed_and_nothing_else(ver
     place, labels = json.loads(done.stdout.splitlines()[-1])
     assert Path(place).is_relative_to(own)
     assert labels == ["positive", None]
+
+
+# -- predictions computed again ----------------------------------------------------------------------------------
+
+
+def test_predictions_computed_again_are_the_same_and_one_that_was_changed_is_told(
+    version, predictor, tiny_table, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    score(predictor, tiny_table, model=version, target="scores", split=None, say=None)
+    (same,) = compare_answers("scores", [version.uri])
+    assert (same.outcome, same.rows, same.alike, same.left_out) == ("same", tiny_table.rows, tiny_table.rows, 0)
+    assert same.largest < 1e-5
+    rows = read_table(table_at("scores"))
+    first = rows.slice(0, 1).to_pylist()[0]
+    other = next(label for label in first["labels"] if label != first["predicted"])
+    stranger = {**first, "row_id": "not-in-the-table"}
+    changed = pa.Table.from_pylist([{**first, "predicted": other}, stranger], rows.schema)
+    write_table("changed", pa.concat_tables([changed, rows.slice(1)]))
+    (different,) = compare_answers("changed", [version.uri])
+    assert (different.outcome, different.exit_code) == ("different", 4)
+    assert (different.alike, different.rows, different.left_out) == (tiny_table.rows - 1, tiny_table.rows, 1)
+    write_table(
+        "gone",
+        rows.set_column(rows.column_names.index("source_version"), "source_version", pa.array([99] * len(rows))),
+    )
+    (gone,) = compare_answers("gone", [version.uri])
+    assert (gone.outcome, gone.exit_code) == ("not compared", 1)
+    assert "has no version 99" in str(gone)

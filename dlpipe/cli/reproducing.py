@@ -54,16 +54,17 @@ def reproduce(
 
     MODEL is a version, such as reviews@champion or reviews/3, or a table of predictions or explanations, whose
     models are meant. Code, rows, settings, seed and threads are those of its training; nothing of yours is
-    written. What is not as it was (a package, the processor, what an option changed) is named.
+    written. What is not as it was (a package, the processor, what an option changed) is named. Predictions of a
+    table are computed again with the registered model, and compared; explanations are not.
 
     Exit code 0: the same weights, bit for bit. 3: equivalent: computed elsewhere, with a score in the registered
-    one's interval. 4: different.
+    one's interval. 4: different, or other predictions. 1: something could not be made again.
 
     \b
     Example:
       dlpipe reproduce reviews@champion
     """
-    from dlpipe.reproducing import Changes, list_models, list_trained, reproduce
+    from dlpipe.reproducing import Changes, compare_answers, list_models, list_trained, reproduce
 
     if uri and all_:
         raise click.UsageError("Name a model or pass --all, not both.")
@@ -74,8 +75,11 @@ def reproduce(
     if uri and len(found) == 1:
         with unwinding():
             done = reproduce(found[0], changes=asked, say=lambda line: say(f"  {line}", err=True))
-        say(json.dumps(done.to_plain(), indent=2) if json_ else "\n".join(describe(done)))
-        context.exit(done.exit_code)
+            answers = list(compare_answers(uri, found)) if is_answers(uri, found) else []
+        told = [each.to_plain() for each in answers]
+        plain = {**done.to_plain(), **({"answers": told} if told else {})}
+        say(json.dumps(plain, indent=2) if json_ else "\n".join([*describe(done), *map(str, answers)]))
+        context.exit(combine_codes([done.exit_code, *(each.exit_code for each in answers)]))
     codes, records = [], []
     for each in found:
         with unwinding():
@@ -84,11 +88,39 @@ def reproduce(
         records.append(record)
         if not json_:
             say(f"{record['outcome']:<10}  {each}{'  ' + record['why'] if record['why'] else ''}")
+    with unwinding():
+        for answer in compare_answers(uri, found) if uri else ():
+            codes.append(answer.exit_code)
+            records.append({"answers": answer.to_plain()})
+            if not json_:
+                say(answer)
     if json_:
         say(json.dumps(records, indent=2))
     elif not records:
         say("No version in the registry was trained by a flow.", err=True)
-    context.exit(FAILED if FAILED in codes else max(codes, default=0))
+    context.exit(combine_codes(codes))
+
+
+def is_answers(asked: str, found: list[str]) -> bool:
+    """Return whether models were found by a table that has answers of them."""
+    from dlpipe.errors import ModelNotFound
+    from dlpipe.registry import resolve
+
+    try:
+        return resolve(asked).uri not in found
+    except ModelNotFound:
+        return True
+
+
+def combine_codes(codes: list[int]) -> int:
+    """Return the exit code of several.
+
+    Examples
+    --------
+    >>> combine_codes([0, 4, 3]), combine_codes([4, 1]), combine_codes([])
+    (4, 1, 0)
+    """
+    return FAILED if FAILED in codes else max(codes, default=0)
 
 
 @contextmanager

@@ -7,13 +7,24 @@ retraining    the program that trains again, with that code
 process       the process that runs it
 differences   what is not as it was: packages, threads, processor, code, settings, rows
 apart         how far weights, outputs and scores are from the registered ones
+answers       predictions computed again, and compared
 outcome       what came of it: the same, equivalent or different
 reproduction  all of it, for a version
 """
 
+from dlpipe.reproducing.answers import AnswersAgain, compare_answers
 from dlpipe.reproducing.differences import Difference
 from dlpipe.reproducing.origin import Changes, list_models
 from dlpipe.reproducing.outcome import Reproduction
 from dlpipe.reproducing.reproduction import list_trained, reproduce
 
-__all__ = ["Changes", "Difference", "Reproduction", "list_models", "list_trained", "reproduce"]
+__all__ = [
+    "AnswersAgain",
+    "Changes",
+    "Difference",
+    "Reproduction",
+    "compare_answers",
+    "list_models",
+    "list_trained",
+    "reproduce",
+]

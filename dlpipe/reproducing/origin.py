@@ -107,6 +107,11 @@ def list_models(asked: str) -> list[str]:
         keys = [commit["key"] for commit in reversed(commits) if isinstance(commit.get("key"), dict)]
         if found := list(dict.fromkeys(str(key["model"]) for key in keys if key.get("model"))):
             return found
+        if commits:
+            raise ModelNotFound(
+                f"{asked!r} is a table without predictions or explanations of a model. Name a version of a model, "
+                "such as reviews/3; of a log of requests, the one that `dlpipe lineage REQUEST` tells."
+            ) from None
         raise
 
 

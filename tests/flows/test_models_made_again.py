@@ -66,11 +66,18 @@ def test_models_of_a_search_and_of_a_killed_and_resumed_run_are_made_again_bit_f
     assert not list(temporary.iterdir())
 
 
-@pytest.mark.parametrize("table", ["reviews_predictions", "reviews_explanations"])
-def test_a_table_of_answers_means_the_models_that_made_them(table: str, project: Project, first: Done) -> None:
+@pytest.mark.parametrize(
+    ("table", "code", "outcomes"),
+    [("reviews_predictions", 0, ["same"]), ("reviews_explanations", 1, ["not compared"])],
+)
+def test_a_table_of_answers_means_the_models_that_made_them(
+    table: str, code: int, outcomes: list[str], project: Project, first: Done
+) -> None:
     done = dlpipe("reproduce", table, "--json", folder=project.folder, environment=environment())
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["model"] == "models:/reviews/1"
+    assert done.returncode == code, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["model"], told["outcome"]) == ("models:/reviews/1", "same")
+    assert [each["outcome"] for each in told["answers"]] == outcomes
 
 
 def test_what_is_asked_to_be_otherwise_is_named_first(project: Project, first: Done) -> None:
