@@ -520,6 +520,21 @@ def test_what_cannot_be_forgotten_is_refused_with_a_way_out(history, words, told
     assert table_at("reviews") == before
 
 
+def test_of_a_request_with_several_rows_the_named_one_goes_and_the_others_stay(history):
+    make_history(history)
+    model, request = resolve("reviews/1"), REQUEST.replace("a", "c")
+    history.answer(model, request=request, texts=[RARE[0], RARE[1]])
+    before = len(read_all("reviews"))
+    listed = forget(f"{request}:0").output
+    assert listed.startswith(f"1 row: {request}:0\n")
+    forget(f"{request}:0", "--apply", "--purge", "--yes")
+    left = [row["text"] for row in read_all("reviews_requests") if row["request_id"] == request]
+    assert left == [RARE[1]]
+    assert len(read_all("reviews")) == before - 1
+    assert f"{request}:1" in forget(request).output
+    assert "Nothing is called" in forget(f"{request}:7", code=1).output
+
+
 def test_a_short_text_is_found_as_a_value_and_not_in_running_text():
     needles = Needles.from_texts(["soup"])
     assert (

@@ -216,7 +216,8 @@ def list_reached(reach: Reach) -> list[dict[str, str]]:
     for own in reach.own:
         where = ", ".join(map(str, own.lines[:MOST_LINES])) + (", ..." if len(own.lines) > MOST_LINES else "")
         told = f"line {where}" if own.lines else "has it"
-        lines.append(_line("your file", _shorten(str(own.path)), told, "stays; --sources takes lines out"))
+        way = "--sources takes lines out" if own.path in reach.cuttable else "take it out yourself"
+        lines.append(_line("your file", _shorten(str(own.path)), told, f"stays; {way}"))
     return lines
 
 

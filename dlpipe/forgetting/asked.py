@@ -78,7 +78,9 @@ def find_asked(
     """
     found = [row for target in targets for row in _find_target(records, target, known)]
     found += [_make_text_row(text) for text in texts]
-    rows = {(row.row_id, row.table and row.own_id): row for row in found}
+    rows: dict[tuple[str, str], AskedRow] = {}
+    for row in found:  # of the same content in several tables, the first names it
+        rows.setdefault((row.row_id, row.table and row.own_id), row)
     return tuple(rows.values())
 
 
@@ -106,6 +108,11 @@ def _find_target(records: Records, target: str, known: ForgottenRows) -> list[As
         kind = nodes[0].kind
         if kind in ("file", "line"):
             raise NoRows(f"{target!r} taught nothing: no table has a row of it, and no quarantine either.")
+        if kind == "request":
+            raise NoRows(
+                f"The log has no text of {target!r}: it came a moment ago, or the server keeps no texts. Pass "
+                "what was asked with --text."
+            )
         raise SettingError(
             f"{target!r} is no row but a {kind}. Name rows (TABLE#ROW), a file that was ingested or a line of it "
             "(films.csv:17), a request id, or give the text with --text."
@@ -212,9 +219,11 @@ def _read_request(node: Node) -> Iterator[AskedRow]:
     from dlpipe.tables import find_rows, table_at
 
     there = table_at(node.name)
-    for found in find_rows(there, "request_id", node.key, columns=["text"]):
-        if text := found.values["text"]:
-            yield _make_text_row(str(text))
+    for found in find_rows(there, "request_id", node.key, columns=["row", "text"]):
+        # the others may be of other people
+        is_meant = node.number is None or found.values["row"] == node.number
+        if is_meant and (text := found.values["text"]):
+            yield replace(_make_text_row(str(text)), name=f"{node.key}:{found.values['row']}")
 
 
 def _read_file(records: Records, node: Node, known: ForgottenRows) -> Iterator[AskedRow]:

@@ -20,7 +20,7 @@ from dlpipe.forgetting.files import clean_file, find_roots
 from dlpipe.forgetting.learnt import LearntModel
 from dlpipe.forgetting.leftovers import delete_leftovers
 from dlpipe.forgetting.reach import Reach, ReachedTable, count_waiting, find_tables
-from dlpipe.forgetting.sources import can_be_cut, cut_lines, find_source_rows
+from dlpipe.forgetting.sources import cut_lines, find_source_rows, has_lines
 
 if TYPE_CHECKING:
     from dlpipe.lineage import Records
@@ -241,7 +241,7 @@ def _cut_sources(reach: Reach, done: Forgotten, say: Callable[[str], None]) -> N
     from dlpipe.lineage import Records
 
     for source in find_source_rows(Records(), [row.row_id for row in reach.rows]):
-        if can_be_cut(source):
+        if has_lines(source.path):
             cut_lines(source)
             _count(done, "lines of sources", len(source.lines))
         else:

@@ -16,6 +16,7 @@ from dlpipe.forgetting.files import FoundIn, Roots, find_kept, find_own, find_ro
 from dlpipe.forgetting.learnt import LearntModel, find_learnt
 from dlpipe.forgetting.leftovers import find_leftovers
 from dlpipe.forgetting.own_words import find_own_words
+from dlpipe.forgetting.sources import find_cuttable
 from dlpipe.scratch import find_busy_scratch
 
 if TYPE_CHECKING:
@@ -80,6 +81,8 @@ class Reach:
         Stores that were not searched.
     problems : tuple of str
         Tables that cannot be read.
+    cuttable : frozenset of Path
+        Those of the user's files of which lines may be taken out.
     leftovers : tuple of Path
         Temporary folders, and halves of files, of commands that were killed.
     in_use : tuple of Path
@@ -99,6 +102,7 @@ class Reach:
     waiting: int
     elsewhere: tuple[str, ...]
     problems: tuple[str, ...]
+    cuttable: frozenset[Path]
     leftovers: tuple[Path, ...]
     in_use: tuple[Path, ...]
 
@@ -141,6 +145,7 @@ def find_reach(records: Records, rows: Sequence[AskedRow], *, say: Say) -> Reach
     kept = tuple(find_kept(roots, needles))
     vocabularies = tuple(find_vocabularies(roots, needles))
     say("looking at your files")
+    own = tuple(find_own(roots, needles))
     return Reach(
         tuple(rows),
         chooser,
@@ -150,11 +155,12 @@ def find_reach(records: Records, rows: Sequence[AskedRow], *, say: Say) -> Reach
         tuple(_find_checkpoints(models, roots)),
         kept,
         vocabularies,
-        tuple(find_own(roots, needles)),
+        own,
         tuple(databases),
         waiting,
         roots.elsewhere,
         tuple(problems),
+        find_cuttable(records, [found.path for found in own]),
         tuple(find_leftovers(roots)),
         tuple(find_busy_scratch()),
     )

@@ -59,9 +59,21 @@ def _find_lines(source: Mapping[str, Any], commit: Mapping[str, Any], ids: set[s
         yield begun, 0
 
 
-def can_be_cut(source: SourceRows) -> bool:
+def find_cuttable(records: Records, paths: Sequence[Path]) -> frozenset[Path]:
+    """Return those of the user's files of which lines may be taken out: plain text that tables were read from."""
+    plain = [path for path in paths if has_lines(path)]
+    named = {
+        str(source["name"])
+        for record in (records.catalog.list_records("data", "quarantine") if plain else ())
+        for version in record.commits
+        for source in record.list_sources(version)
+    }
+    return frozenset(path for path in plain if str(path) in named)
+
+
+def has_lines(path: Path) -> bool:
     """Return whether lines can be taken out of a file: it is plain text, with a row on a line or several."""
-    return source.path.suffix.lower() in LINES
+    return path.suffix.lower() in LINES
 
 
 def cut_lines(source: SourceRows) -> None:
