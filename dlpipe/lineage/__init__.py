@@ -21,6 +21,7 @@ indexed_uses     which runs had a version of a table or a model
 row_origins      which row a row id means in a version
 answers          predictions, explanations, looks at drift
 models           versions of models and the moves of champions
+moves            what there is to say of moves and deleted versions
 runs             runs and tasks of Metaflow
 tasks            how these are named as nodes
 trials           trials of a search for settings

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 Found = TypeVar("Found")
-FORMAT = 0x646C0003
+FORMAT = 0x646C0004
 """Of the file: one of another format is thrown away."""
 BITS = 10
 """Of a word that name its bucket: a million words are a thousand in each of them, which is 8 kB to read."""

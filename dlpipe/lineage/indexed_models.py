@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 
 from dlpipe.lineage.index import Index, NewUnit, to_number
 from dlpipe.registry import MADE_FROM, ModelLookup
 
 TRAINED_BY, REGISTERED_BY = "metaflow.pathspec", "metaflow.task"
-TAGS = ("delta.table", MADE_FROM, TRAINED_BY, REGISTERED_BY)
+TAGS = ("delta.table", "delta.version", MADE_FROM, TRAINED_BY, REGISTERED_BY)
 Version = tuple[str, int]
 
 
@@ -46,6 +46,13 @@ class ModelIndex:
         """
         if tag not in TAGS or (prefix and not value.endswith("/")):
             return None
+        return self._find(lookup, make_word(tag, value, prefix=prefix))
+
+    def find_trained(self, lookup: ModelLookup, table: str, number: int) -> list[Version] | None:
+        """Return the versions that may name a version of a table; ``None`` where the index does not know."""
+        return self._find(lookup, f"trained on {table}@{number}")
+
+    def _find(self, lookup: ModelLookup, word: str) -> list[Version] | None:
         source = f"tags of {lookup.address}"
         if self._mark is None:
             self._mark = self._update(lookup, source)
@@ -55,8 +62,7 @@ class ModelIndex:
         def look() -> list[Version] | None:
             if self.index.read_mark(source) != self._mark:  # another process has seen the next change
                 return None
-            words = [make_word(tag, value, prefix=prefix)]
-            names = {unit.name for unit in self.index.find(*words) if unit.source == source}
+            names = {unit.name for unit in self.index.find(word) if unit.source == source}
             return [(name.partition(" ")[2], int(name.partition(" ")[0])) for name in sorted(names)]
 
         return self.index.attempt(look)
@@ -71,9 +77,10 @@ class ModelIndex:
             return before
         # read before the index is touched: what goes wrong here is no damage of the index
         stamp, rows = lookup.read_tags(TAGS)
-        words: dict[str, list[int]] = defaultdict(list)
+        tags: dict[str, dict[str, str]] = defaultdict(dict)
         for name, number, tag, value in rows:
-            words[f"{number} {name}"] += map(to_number, list_words(tag, value))
+            tags[f"{number} {name}"][tag] = value
+        words = {name: [*map(to_number, list_words(some))] for name, some in tags.items()}
         mark = json.dumps(stamp)
 
         def add() -> None:
@@ -103,14 +110,20 @@ def make_word(tag: str, value: str, *, prefix: bool = False) -> str:
     return f"{tag} begins with {value}" if prefix else f"{tag} is {value}"
 
 
-def list_words(tag: str, value: str) -> Iterable[str]:
-    """Return all words by which a version with a tag is found.
+def list_words(tags: Mapping[str, str]) -> Iterator[str]:
+    """Yield all words by which a version with these tags is found.
 
     Examples
     --------
-    >>> list(list_words("metaflow.task", "F/1"))
+    >>> list(list_words({"metaflow.task": "F/1"}))
     ['metaflow.task is F/1', 'metaflow.task begins with F/']
+    >>> list(list_words({"delta.table": "/films/", "delta.version": "3"}))[-1]
+    'trained on /films@3'
     """
-    yield make_word(tag, value)
-    if tag in (MADE_FROM, REGISTERED_BY):
-        yield from (make_word(tag, value[: at + 1], prefix=True) for at, sign in enumerate(value) if sign == "/")
+    for tag, value in tags.items():
+        yield make_word(tag, value)
+        if tag in (MADE_FROM, REGISTERED_BY):
+            slashes = (at for at, sign in enumerate(value) if sign == "/")
+            yield from (make_word(tag, value[: at + 1], prefix=True) for at in slashes)
+    if "delta.table" in tags:
+        yield f"trained on {tags['delta.table'].rstrip('/')}@{tags.get('delta.version')}"

@@ -6,7 +6,6 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -14,6 +13,7 @@ from typing import TypeVar
 from dlpipe.errors import ModelNotFound, NodeNotFound, StoreNotFound, TrackingUnavailable
 from dlpipe.lineage.graph import Edge, Facts
 from dlpipe.lineage.indexed_models import REGISTERED_BY, TRAINED_BY, ModelIndex
+from dlpipe.lineage.moves import describe_count, describe_deletion, describe_move, read_time
 from dlpipe.lineage.nodes import OF_TABLES, Node
 from dlpipe.lineage.reader import Reader
 from dlpipe.lineage.tasks import make_task_node
@@ -31,7 +31,6 @@ from dlpipe.registry import (
     list_model_records,
     parse_uri,
 )
-from dlpipe.time_formats import format_moment
 
 Answer = TypeVar("Answer")
 
@@ -96,6 +95,21 @@ class ModelReader(Reader):
         """Yield the versions whose tags name any version of the table at a location, the oldest first."""
         yield from self._find_tagged("delta.table", location)
         yield from self._find_tagged("delta.table", f"{location}/")
+
+    def _find_trained_on(self, table: Node) -> Iterator[Node]:
+        """Yield the versions that may have been trained on a version of a table."""
+
+        def find(lookup: ModelLookup) -> list[RegisteredVersion] | None:
+            among = self.index.find_trained(lookup, table.name, table.number or 0)
+            found = None if among is None else (lookup.find_version(*version) for version in among)
+            return None if found is None else [version for version in found if version is not None]
+
+        if (known := self._ask(find, None)) is None:
+            yield from (found for found, _ in self.find_trained(table.name))
+            return
+        known.sort(key=lambda found: (found.at, found.version.name, found.version.version))
+        there = (found.version for found in known if self._is_there(found))
+        yield from (Node("model", version.name, version.version) for version in there)
 
     def _find_tagged(self, tag: str, value: str, *, prefix: bool = False) -> Iterator[tuple[Node, ModelVersion]]:
         no_versions: list[RegisteredVersion] = []
@@ -182,10 +196,7 @@ class ModelReader(Reader):
     def _list_candidates(self, node: Node) -> Iterator[Node]:
         """Yield the versions and moves of which one may have come of a node."""
         if node.kind == "table":
-            tagged = self.find_trained(node.name)
-            yield from (
-                found for found, version in tagged if version.tags.get("delta.version") == str(node.number)
-            )
+            yield from self._find_trained_on(node)
         elif node.kind == "model":
             version = self.find_version(node)
             if version is None or MADE_FROM not in version.tags:  # nothing is made from what was made from another
@@ -320,39 +331,3 @@ def parse_model_node(uri: str) -> Node | None:
     except ModelNotFound:
         return None
     return None if version is None else Node("model", name, version)
-
-
-def read_time(at: str) -> int:
-    """Return the milliseconds since 1970 of a time in ISO 8601."""
-    return round(datetime.fromisoformat(at).timestamp() * 1000)
-
-
-def describe_count(moves: int) -> str:
-    """Return how often a champion has moved.
-
-    Examples
-    --------
-    >>> [describe_count(moves) for moves in (0, 1, 2)]
-    ['never moved', 'moved once', 'moved 2 times']
-    """
-    return {0: "never moved", 1: "moved once"}.get(moves, f"moved {moves} times")
-
-
-def describe_move(move: ChampionMove) -> Facts:
-    """Return when and how a champion was moved, by whom and why."""
-    before = "none" if move.before is None else f"v{move.before}"
-    why = f": {move.why}" if move.why else ""
-    return Facts(read_time(move.at), f"from {before} by {move.how}, {move.who}{why}")
-
-
-def describe_deletion(note: Mapping[str, str]) -> str:
-    """Return when a version was deleted, by whom and why.
-
-    Examples
-    --------
-    >>> describe_deletion({"at": "2026-11-28T16:55:00+00:00", "who": "ana", "why": "leaked rows"})
-    'deleted 2026-11-28 16:55 UTC by ana: leaked rows'
-    """
-    why = f": {note['why']}" if note.get("why") else ""
-    when = format_moment(datetime.fromisoformat(note["at"]))
-    return f"deleted {when} by {note.get('who', 'unknown')}{why}"

@@ -11,7 +11,7 @@ from openlineage.client.event_v2 import DatasetEvent, JobEvent
 from openlineage.client.facet_v2 import DatasetFacet, RunFacet, lifecycle_state_change_dataset, tags_dataset
 
 from dlpipe.lineage import Node, Records
-from dlpipe.lineage.models import read_time
+from dlpipe.lineage.moves import read_time
 from dlpipe.lineage.requests import to_milliseconds
 from dlpipe.openlineage.datasets import get_name
 from dlpipe.openlineage.events import Body, Event, EventType, Group, make_event
