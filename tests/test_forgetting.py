@@ -520,6 +520,24 @@ def test_what_cannot_be_forgotten_is_refused_with_a_way_out(history, words, told
     assert table_at("reviews") == before
 
 
+def test_a_line_of_a_file_that_was_changed_since_is_not_called_unknown(history):
+    make_history(history)
+    (history.folder / "new.csv").write_text("review,sentiment\n")
+    told = " ".join(forget("new.csv:2", code=1).output.split())
+    assert "Which rows 'new.csv:2' became cannot be looked up" in told
+    assert "pass the text with --text" in told
+
+
+def test_what_was_purged_stays_purged_when_it_is_asked_for_again(history):
+    ids = make_history(history)
+    forget(f"reviews#{ids[0]}", "--apply", "--purge", "--yes")
+    forget("--text", RARE[0], "--apply", "--yes")
+    (record,) = json.loads(forget("--records", "--json").output)
+    assert record["state"] == "purged"
+    gone = CliRunner().invoke(main, ["lineage", f"reviews@v0#{ids[0]}"])
+    assert (gone.exit_code, "gone: forgotten" in gone.output) == (0, True), gone.output
+
+
 def test_of_a_request_with_several_rows_the_named_one_goes_and_the_others_stay(history):
     make_history(history)
     model, request = resolve("reviews/1"), REQUEST.replace("a", "c")

@@ -106,6 +106,11 @@ def _find_target(records: Records, target: str, known: ForgottenRows) -> list[As
         return [row]
     if not rows:
         kind = nodes[0].kind
+        if kind in ("file", "line") and (gone := records.describe(nodes[0]).gone):
+            raise NodeNotFound(
+                f"Which rows {target!r} became cannot be looked up: {gone} Or name its rows (TABLE#ROW), or "
+                "pass the text with --text."
+            )
         if kind in ("file", "line"):
             raise NoRows(f"{target!r} taught nothing: no table has a row of it, and no quarantine either.")
         if kind == "request":

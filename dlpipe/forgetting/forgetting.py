@@ -109,7 +109,9 @@ def forget(
     _renew_pages(say)
     _keep_counts(begun, done)
     missing = [*reach.elsewhere, *reach.problems]
-    end_forgetting(begun, {**done.to_plain(), "purge": purge, "not_searched": missing}, who=who)
+    # nothing came up since an earlier call that purged: it stays so
+    is_purged = purge or (bool((begun.done or {}).get("purge")) and not reach.has_something)
+    end_forgetting(begun, {**done.to_plain(), "purge": is_purged, "not_searched": missing}, who=who)
     return done
 
 

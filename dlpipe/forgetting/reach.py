@@ -112,6 +112,11 @@ class Reach:
         return not self.elsewhere and not self.problems
 
     @property
+    def has_something(self) -> bool:
+        """Whether anything was found that a purge takes the rows out of."""
+        return bool(self.tables or self.kept or self.databases or self.waiting)
+
+    @property
     def lost_models(self) -> tuple[LearntModel, ...]:
         """The models that cannot be made again once old files are deleted."""
         gone = {(table.location, version) for table in self.tables for version in table.unreadable}

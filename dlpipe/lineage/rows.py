@@ -89,10 +89,20 @@ class RowReader(Reader):
 
     def _complete(self, record: TableRecord, row_id: str, number: str) -> list[str]:
         """Return the ids that begin so: people see the first twelve characters of an id."""
-        from dlpipe.tables import find_rows, table_at
+        from dlpipe.tables import find_remaining, table_at
 
         version = table_at(record.location, version=int(number)) if number else record.latest
-        groups = self.rows.index.find_groups(record.location, row_id)
+        try:
+            return self._complete_in(version, row_id)
+        except TableVersionNotFound:
+            # a forgetting has deleted files: the other rows are in a later version
+            later = find_remaining(version)
+            return [row_id] if later is None else self._complete_in(later, row_id)
+
+    def _complete_in(self, version: TableVersion, row_id: str) -> list[str]:
+        from dlpipe.tables import find_rows
+
+        groups = self.rows.index.find_groups(version.path, row_id)
         exact = next(find_rows(version, "row_id", row_id, columns=["row_id"], groups=groups), None)
         if len(row_id) < FEWEST_CHARACTERS or exact is not None:
             return [row_id]
