@@ -76,14 +76,8 @@ class RunOutcome:
     steps: tuple[StepOutcome, ...] = ()
 
 
-def read_outcome(pathspec: str, *, until: int | None = None) -> RunOutcome:
+def read_outcome(pathspec: str) -> RunOutcome:
     """Return what came of the run ``Flow/run``, so far if it still runs.
-
-    Parameters
-    ----------
-    pathspec : str
-    until : int, optional
-        In milliseconds since 1970: what came of it by then, as far as its tasks had ended.
 
     Raises
     ------
@@ -94,7 +88,6 @@ def read_outcome(pathspec: str, *, until: int | None = None) -> RunOutcome:
     """
     reading = RunReading(pathspec)
     snapshot = reading.read_snapshot()
-    snapshot = snapshot if until is None else snapshot.as_of(until)
     record = reading.make_run_record(snapshot)
     series, evaluations = _read_inside(snapshot)
     series = {**_read_reported(reading, snapshot), **series}

@@ -107,11 +107,7 @@ class RunReading:
         given = self._read_given()
         params, documents, notes = given.params, given.documents, given.notes
         set_secrets(self._secrets)
-        totals = (
-            RunTotals()
-            if begun
-            else make_run_totals(snapshot, lambda task, names: self._find_totals(snapshot, task, names))
-        )
+        totals = RunTotals() if begun else self.read_run_totals(snapshot)
         tags = {
             FLOW: snapshot.pathspec.partition("/")[0],
             "metaflow.pathspec": snapshot.pathspec,
@@ -239,6 +235,10 @@ class RunReading:
             shared=attempt.uses_mlflow,
             former_names=(find_former_name(attempt),),
         )
+
+    def read_run_totals(self, snapshot: RunSnapshot) -> RunTotals:
+        """Return what the artifacts of all attempts of a run hold together."""
+        return make_run_totals(snapshot, lambda task, names: self._find_totals(snapshot, task, names))
 
     def read_totals(self, snapshot: RunSnapshot, attempt: TaskAttempt) -> TaskTotals:
         """Return what an attempt's own artifacts hold, versions of tables and models among them."""

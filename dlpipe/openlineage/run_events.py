@@ -30,6 +30,7 @@ from dlpipe.bridge.snapshots import RunSnapshot
 from dlpipe.errors import RunNotFound
 from dlpipe.lineage import Edge, Node, make_run_node
 from dlpipe.lineage.schedules import ScheduleReader
+from dlpipe.lineage.uses import UseReader
 from dlpipe.openlineage.events import ADAPTER, Body, Event, EventType, to_body
 from dlpipe.openlineage.job_facets import find_code_facts, make_flow_job, make_step_job
 from dlpipe.openlineage.naming import Name, format_time, make_run_id, name_job
@@ -171,7 +172,12 @@ class RunEvents:
         return facets
 
     def _find_origins(self) -> Iterator[Edge]:
-        yield from self.outputs.records.find_origins(make_run_node(self.snapshot.pathspec))
+        node = make_run_node(self.snapshot.pathspec)
+        for reader in self.outputs.records.readers:
+            if isinstance(reader, UseReader):  # the artifacts of its attempts were read for their events
+                yield from reader.find_used(node, self.reading.read_run_totals(self.snapshot))
+            else:
+                yield from reader.find_origins(node)
 
     def _find_causes(self) -> Iterator[Edge]:
         """Yield what started the run: the artifacts of one that has only begun say nothing, and are not read."""
