@@ -492,6 +492,24 @@ def test_sources_lose_their_lines_only_where_that_is_asked_for(history):
     assert Path("films.csv").read_text().splitlines() == before
     forget(f"reviews#{ids[1]}", "--apply", "--purge", "--sources", "--yes")
     assert Path("films.csv").read_text().splitlines() == [line for line in before if RARE[1] not in line]
+    # the file is not the one any more that was read, by the call before
+    forget(f"reviews#{ids[2]}", "--apply", "--purge", "--sources", "--yes")
+    gone = (RARE[1], RARE[2])
+    assert Path("films.csv").read_text().splitlines() == [
+        line for line in before if not any(text in line for text in gone)
+    ]
+
+
+def test_what_stays_in_a_source_that_was_changed_is_said_and_the_record_says_so(history):
+    ids = make_history(history)
+    films = Path("films.csv")
+    films.write_text(films.read_text().replace(RARE[0], f"Yesterday {RARE[0]}"))
+    done = forget(f"reviews#{ids[0]}", "--apply", "--purge", "--sources", "--yes", code=3)
+    assert "films.csv, line 52, still has it" in done.output
+    assert RARE[0] in films.read_text()
+    (record,) = json.loads(forget("--records", "--json").output)
+    assert record["state"] == "purged in part"
+    assert "It stayed in" in forget(f"reviews#{ids[0]}", code=3).output
 
 
 # -- bad input ----------------------------------------------------------------------------------------------------
@@ -589,7 +607,7 @@ def describe_end(told: Path, folder: str, environ: dict[str, str]) -> None:
         **{name: read_all(name) for name in names},
         "left": search_files(Path(folder), PIECES[:2], skip=["films.csv"]),
         "rows": len(record.digests),
-        "done": record.done is not None,
+        "tables": record.done["tables"],
         "model": json.loads(tags[f"dlpipe.forgotten.{record.record}"])["rows"],
         "artifact": pickle.loads(gzip.decompress(Path(".metaflow/TrainFlow/data/ab/abcd").read_bytes())),
     }

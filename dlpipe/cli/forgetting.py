@@ -112,11 +112,14 @@ def forget_rows(
             names = sorted({record.record for record in finished})
             missing = sorted({place for one in finished for place in (one.done or {}).get("not_searched", ())})
             say(f"Nothing is left: forgotten before, by record {' and '.join(names)}.", err=True)
+            left = sorted({path for one in finished for path in (one.done or {}).get("left", ())})
             for place in missing:
                 say(f"Not searched then: {place}.", err=True)
+            for path in left:
+                say(f"It stayed in {path} then: take it out yourself.", err=True)
             if json_:
-                say(json.dumps({"records": names, "not_searched": missing}))
-            end_incomplete(not missing)
+                say(json.dumps({"records": names, "not_searched": missing, "left": left}))
+            end_incomplete(not missing and not left)
             return
     reach = find_reach(store, asked, say=say_progress)
     if not json_:
@@ -140,19 +143,19 @@ def forget_rows(
     if json_:
         missing = [*reach.elsewhere, *reach.problems]
         say(json.dumps({"record": done.record, **done.to_plain(), "not_searched": missing}, indent=2))
-        end_incomplete(reach.is_complete)
+        end_incomplete(reach.is_complete and not done.left)
         return
     rows = "1 row is" if done.rows == 1 else f"{done.rows:,} rows are"
     say(f"{rows} forgotten: record {done.record}")
     if reach.own and not sources:
         say("Your own files still have them; so may copies of them elsewhere, and backups.", err=True)
-    end_incomplete(reach.is_complete)
+    end_incomplete(reach.is_complete and not done.left)
 
 
 def end_incomplete(is_complete: bool) -> None:
-    """End the command with exit code 3 where something was not searched."""
+    """End the command with exit code 3 where something was not searched, or stayed that was to go."""
     if not is_complete:
-        say("This is not all: see what was not searched.", err=True)
+        say("This is not all: see what was not searched, or stayed.", err=True)
         click.get_current_context().exit(INCOMPLETE)
 
 
@@ -294,7 +297,8 @@ def describe_record(record: Forgetting) -> dict[str, Any]:
         if record.lifted
         else "not finished"
         if done is None
-        else ("purged" if done.get("purge") else "done") + (" in part" if done.get("not_searched") else "")
+        else ("purged" if done.get("purge") else "done")
+        + (" in part" if done.get("not_searched") or done.get("left") else "")
     )
     return {
         "record": record.record,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,9 +170,9 @@ def clean_file(found: FoundIn, needles: Needles) -> bool:
     return True
 
 
-def find_own(roots: Roots, needles: Needles) -> Iterator[FoundIn]:
-    """Yield the user's files that have a text, with the lines; nothing changes them."""
-    for path in roots.list_own():
+def find_own(paths: Iterable[Path], needles: Needles) -> Iterator[FoundIn]:
+    """Yield those of the user's files that have a text, with the lines; nothing changes them."""
+    for path in paths:
         content = _read(path)
         if content is None or blank_content(content, needles) is content:
             continue

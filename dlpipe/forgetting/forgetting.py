@@ -16,7 +16,7 @@ from dlpipe.errors import DlpipeError, MarkMoved, ServerRefused
 from dlpipe.forgetting.asked import AskedRow
 from dlpipe.forgetting.databases import clean_database, find_databases
 from dlpipe.forgetting.features import delete_features
-from dlpipe.forgetting.files import clean_file, find_roots
+from dlpipe.forgetting.files import clean_file, find_own, find_roots
 from dlpipe.forgetting.learnt import LearntModel
 from dlpipe.forgetting.leftovers import delete_leftovers
 from dlpipe.forgetting.reach import Reach, ReachedTable, count_waiting, find_tables
@@ -45,6 +45,8 @@ class Forgotten:
         That are marked.
     purged : dict of str to int
         What was deleted or cleaned, by kind.
+    left : list of str
+        The user's files that lines were to be taken out of, and that still have some.
     """
 
     record: str
@@ -52,6 +54,7 @@ class Forgotten:
     tables: dict[str, int] = field(default_factory=dict)
     models: list[str] = field(default_factory=list)
     purged: dict[str, int] = field(default_factory=dict)
+    left: list[str] = field(default_factory=list)
 
     def to_plain(self) -> dict[str, Any]:
         """Return it as JSON can hold it."""
@@ -135,11 +138,23 @@ def _tell(row: AskedRow, reach: Reach) -> dict[str, Any]:
 def _keep_counts(begun: Forgetting, done: Forgotten) -> None:
     """Add what an earlier call of the same record did."""
     before = begun.done or {}
-    for name in ("tables", "purged"):
-        counts: dict[str, int] = getattr(done, name)
-        for what, count in before.get(name, {}).items():
-            counts[what] = counts.get(what, 0) + count
+    for what, count in before.get("purged", {}).items():
+        done.purged[what] = done.purged.get(what, 0) + count
+    # a call that was killed has told nobody how many it took out, but for the commits by which it did
+    done.tables = {**before.get("tables", {}), **_count_removed(begun)}
     done.models = sorted({*done.models, *before.get("models", ())})
+
+
+def _count_removed(begun: Forgetting) -> dict[str, int]:
+    """Return how many rows were taken out of each table for a record."""
+    from dlpipe.lineage import Records
+    from dlpipe.tables import count_removed_rows
+
+    counts: dict[str, int] = {}
+    for record in Records().catalog.list_records():
+        if count := count_removed_rows(record.location, begun.record, since=begun.at):
+            counts[record.name] = counts.get(record.name, 0) + count
+    return counts
 
 
 def settle_logs(reach: Reach, *, say: Callable[[str], None]) -> None:
@@ -174,7 +189,6 @@ def _remove(tables: Sequence[ReachedTable], done: Forgotten, say: Callable[[str]
 
     for table in tables:
         if table.rows and (removed := remove_rows(table.search, done.record)):
-            done.tables[table.name] = done.tables.get(table.name, 0) + removed.rows
             say(f"{removed.version}: {count_rows(removed.rows)} taken out")
 
 
@@ -246,8 +260,12 @@ def _cut_sources(reach: Reach, done: Forgotten, say: Callable[[str], None]) -> N
         if has_lines(source.path):
             cut_lines(source)
             _count(done, "lines of sources", len(source.lines))
-        else:
-            say(f"{source.path} is no plain text: take the rows out yourself")
+    done.left = []
+    for found in find_own([own.path for own in reach.own], reach.chooser.needles):
+        lines = f", line {', '.join(map(str, found.lines))}," if found.lines else ""
+        say(f"{found.path}{lines} still has it, for it is not as it was read: take it out yourself")
+        if found.path in reach.cuttable:
+            done.left.append(str(found.path))
 
 
 def count_rows(rows: int) -> str:

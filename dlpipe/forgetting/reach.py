@@ -150,7 +150,7 @@ def find_reach(records: Records, rows: Sequence[AskedRow], *, say: Say) -> Reach
     kept = tuple(find_kept(roots, needles))
     vocabularies = tuple(find_vocabularies(roots, needles))
     say("looking at your files")
-    own = tuple(find_own(roots, needles))
+    own = tuple(find_own(roots.list_own(), needles))
     return Reach(
         tuple(rows),
         chooser,

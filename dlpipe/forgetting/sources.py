@@ -33,25 +33,32 @@ class SourceRows:
 
 
 def find_source_rows(records: Records, ids: Sequence[str]) -> Iterator[SourceRows]:
-    """Yield the files that rows with these ids were read from, as far as they are as they were then."""
-    seen: set[str] = set()
+    """Yield the files that tables were read from, with the lines of rows with these ids.
+
+    A file that was changed since, such as by a call before this one, is read as it was read then.
+    """
+    found: dict[str, set[tuple[int, int]]] = {}
+    read: set[tuple[str, str]] = set()
     for record in records.catalog.list_records("data", "quarantine"):
         for version, commit in record.commits.items():
+            if "form" not in commit:
+                continue
+            form = repr((commit["form"], commit.get("settings")))
             for source in record.list_sources(version):
                 name = str(source["name"])
-                if name in seen or not Path(name).is_file() or "form" not in commit:
+                if (name, form) in read or not Path(name).is_file():
                     continue
-                seen.add(name)
-                with suppress(DlpipeError, OSError):
-                    if lines := tuple(_find_lines(source, commit, set(ids))):
-                        yield SourceRows(Path(name), lines)
+                read.add((name, form))
+                with suppress(DlpipeError, OSError):  # what stays in it is said by whoever looks again
+                    found.setdefault(name, set()).update(_find_lines(source, commit, set(ids)))
+    yield from (SourceRows(Path(name), tuple(sorted(lines))) for name, lines in found.items() if lines)
 
 
 def _find_lines(source: Mapping[str, Any], commit: Mapping[str, Any], ids: set[str]) -> Iterator[tuple[int, int]]:
     from dlpipe.tables import read_source_lines
 
     begun = 0
-    for line in read_source_lines(source, commit):
+    for line in read_source_lines(source, commit, changed=True):
         if begun:
             yield begun, line.number
         begun = line.number if line.row_id in ids else 0
@@ -63,12 +70,12 @@ def find_cuttable(records: Records, paths: Sequence[Path]) -> frozenset[Path]:
     """Return those of the user's files of which lines may be taken out: plain text that tables were read from."""
     plain = [path for path in paths if has_lines(path)]
     named = {
-        str(source["name"])
+        Path(source["name"]).absolute()
         for record in (records.catalog.list_records("data", "quarantine") if plain else ())
         for version in record.commits
         for source in record.list_sources(version)
     }
-    return frozenset(path for path in plain if str(path) in named)
+    return frozenset(path for path in plain if path.absolute() in named)
 
 
 def has_lines(path: Path) -> bool:

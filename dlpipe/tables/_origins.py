@@ -141,7 +141,7 @@ def _find_place(version: TableVersion, row_id: str) -> int:
 
 
 def read_source_lines(
-    source: Mapping[str, Any], commit: Mapping[str, Any], *, only: int | None = None
+    source: Mapping[str, Any], commit: Mapping[str, Any], *, only: int | None = None, changed: bool = False
 ) -> Iterator[SourceLine]:
     """Yield the lines of a file that a commit has read, as they became rows then.
 
@@ -153,6 +153,8 @@ def read_source_lines(
         As ``history`` has it.
     only : int, optional
         The number of the line that is wanted; nothing is read after it.
+    changed : bool, optional
+        Whether a file that is another one by now is read, too, as the one before it was.
 
     Raises
     ------
@@ -161,7 +163,7 @@ def read_source_lines(
     BadSource
         When it is another one by now, or the commit does not say how it was read.
     """
-    found, settings = _open_again(source, commit)
+    found, settings = _open_again(source, commit, changed=changed)
     for row in read_rows(found, settings, unlabelled=True):
         if only is not None and row.line != only:
             if row.line > only:
@@ -206,8 +208,8 @@ def explain_missing_line(source: Mapping[str, Any], commit: Mapping[str, Any], n
     return f"{found.path!r} has no {found.unit} {number}: {rows}."
 
 
-def find_source_again(record: Mapping[str, Any]) -> Source:
-    """Return the file that a commit's record names, seen to be the same.
+def find_source_again(record: Mapping[str, Any], *, changed: bool = False) -> Source:
+    """Return the file that a commit's record names, seen to be the same unless it may be ``changed``.
 
     Raises
     ------
@@ -218,7 +220,7 @@ def find_source_again(record: Mapping[str, Any]) -> Source:
     if is_remote(name):
         raise SourceNotFound(f"{name!r} is no file of this machine, so its lines cannot be looked up.")
     found = next(iter(find_sources({str(record["split"]): (name,)})))
-    if found.sha256 != record["sha256"]:
+    if found.sha256 != record["sha256"] and not changed:
         raise BadSource(
             f"{name!r} is not the file any more that was read then: its SHA-256 was {str(record['sha256'])[:12]} "
             f"and is {found.sha256[:12]}. Restore it to look up lines."
@@ -226,10 +228,12 @@ def find_source_again(record: Mapping[str, Any]) -> Source:
     return found
 
 
-def _open_again(source: Mapping[str, Any], commit: Mapping[str, Any]) -> tuple[Source, TableSettings]:
+def _open_again(
+    source: Mapping[str, Any], commit: Mapping[str, Any], *, changed: bool = False
+) -> tuple[Source, TableSettings]:
     """Return the file of a commit, seen to be the same, and the settings that it was read with."""
     settings = _read_commit_settings(commit)
-    found = find_source_again(source)
+    found = find_source_again(source, changed=changed)
     return found, use_own_names(found, settings, named=())[0]
 
 

@@ -38,6 +38,7 @@ from dlpipe.tables._targets import DAY, to_delta_schema
 from dlpipe.tables._versions import (
     TableVersion,
     count_ingested_rows,
+    find_commit_time,
     open_table,
     read_commit_info,
     table_at,
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import DeltaTable
 
-FORGOTTEN_BY = "forgotten"
+FORGOTTEN_BY, FORGOTTEN_ROWS = "forgotten", "forgotten_rows"
 """What a commit calls the record of the forgetting that made it."""
 ABANDONED_AFTER = 3600.0
 """Seconds after which a file that cannot be read, and that no version names, belongs to nobody."""
@@ -200,10 +201,10 @@ def _remove_from(search: FileSearch, before: TableVersion | None, record: str) -
         return None
     rows = sum(len(file.places) for file in found.values())
     if not _is_own(table, live):
-        return RemovedRows(_remove_by_delta(search, found.values(), record), rows)
+        return RemovedRows(_remove_by_delta(search, found.values(), record, rows), rows)
     stems = {name[:20] for name in found}
     group = [file for file in live if file.name[:20] in stems]
-    metadata = {FORGOTTEN_BY: record, **_count_ingested(before, live, found)}
+    metadata = {FORGOTTEN_BY: record, FORGOTTEN_ROWS: str(rows), **_count_ingested(before, live, found)}
     by_day = list(table.metadata().partition_columns) == [DAY]
     schema = _read_schema(table)
 
@@ -213,6 +214,26 @@ def _remove_from(search: FileSearch, before: TableVersion | None, record: str) -
     terms = CommitTerms(metadata=metadata, by_day=by_day, removed=group, drops_rows=True)
     version, _ = write_and_commit(search.location, schema, write, terms)
     return RemovedRows(version, rows)
+
+
+def count_removed_rows(location: str, record: str, *, since: int) -> int:
+    """Return how many rows the commits of a record have taken out of a table.
+
+    Parameters
+    ----------
+    location : str
+    record : str
+    since : int
+        When the record began, in milliseconds since 1970.
+    """
+    count = 0
+    for version in range(open_table(location).version(), -1, -1):
+        info = read_commit_info(location, version)
+        if find_commit_time(info) < since:
+            break
+        if info.get(f"dlpipe.{FORGOTTEN_BY}") == record:
+            count += int(info[f"dlpipe.{FORGOTTEN_ROWS}"])
+    return count
 
 
 def _is_own(table: DeltaTable, live: Sequence[LiveFile]) -> bool:
@@ -310,14 +331,15 @@ def _complete(batch: pa.RecordBatch, schema: pa.Schema, day: str) -> pa.RecordBa
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _remove_by_delta(search: FileSearch, found: Any, record: str) -> TableVersion:
+def _remove_by_delta(search: FileSearch, found: Any, record: str, rows: int) -> TableVersion:
     """Have delta-rs delete the rows of a table of another program."""
     from deltalake import CommitProperties, DeltaTable
     from deltalake.exceptions import CommitFailedError, DeltaError
 
     pairs = sorted({pair for file in found for pair in file.conditions})
     terms = [f"{_quote_name(column)} = '{value.replace(chr(39), chr(39) * 2)}'" for column, value in pairs]
-    properties = CommitProperties(custom_metadata={f"dlpipe.{FORGOTTEN_BY}": record})
+    metadata = {f"dlpipe.{FORGOTTEN_BY}": record, f"dlpipe.{FORGOTTEN_ROWS}": str(rows)}
+    properties = CommitProperties(custom_metadata=metadata)
     for attempt in range(ATTEMPTS):
         table = DeltaTable(search.location, storage_options=storage_options(search.location))
         try:
