@@ -102,6 +102,8 @@ class FileReceiver:
     def hold(self) -> Iterator[Told]:
         """Yield the keys of the events that it has; what comes to it is on the disk afterwards."""
         is_new = not self.path.exists()
+        if not is_new and not self.path.is_file():  # a device may have no end
+            raise SettingError(f"{self.path} is no file. {HOW}")
         try:
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         except OSError as error:
@@ -168,7 +170,11 @@ class ServerReceiver:
     """A server that takes events by POST."""
 
     def __init__(self, url: str, *, retries: int = RETRIES) -> None:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+            _ = parts.port
+        except ValueError:  # it may quote a password
+            raise SettingError(f"The address of the receiver has a host or a port that is none. {HOW}") from None
         if not parts.hostname:
             raise SettingError(f"{show_address(url)} names no host. {HOW}")
         self._endpoint = parts.path.strip("/") or os.environ.get("OPENLINEAGE_ENDPOINT", "").strip("/") or ENDPOINT
