@@ -11,6 +11,7 @@ import pytest
 from made_up_lineage import REQUEST, History, find_id, list_ids
 from stores import keep_runs_in, untouched_environment
 
+from dlpipe.errors import NodeNotFound
 from dlpipe.lineage import Graph, Records, walk
 from dlpipe.serving.feedback import append_labelled
 from dlpipe.tables import Sources, ingest, table_at
@@ -102,6 +103,15 @@ def test_a_row_of_a_request_of_fifty_has_its_own_label_and_no_other(history: His
     )
     assert f"reviews@v1#{row} ingested from {asked}" in spell(look(REQUEST, direction="down"))
     assert Records().find(asked) == tuple(node for node in up.nodes if node.id == asked)
+    with pytest.raises(NodeNotFound, match=f"The request {REQUEST} had 50 rows, 0 to 49"):
+        Records().find(f"{REQUEST}:50")
+
+
+def test_the_only_row_of_a_request_may_be_named_by_its_number(history: History) -> None:
+    history.answer(history.register("TrainFlow/17", history.ingest("TrainFlow/17")))
+    assert Records().find(f"{REQUEST}:0") == Records().find(REQUEST)
+    with pytest.raises(NodeNotFound, match=f"The request {REQUEST} had one row, 0"):
+        Records().find(f"{REQUEST}:1")
 
 
 def test_a_row_whose_label_came_from_feedback_later_leads_to_it(history: History) -> None:

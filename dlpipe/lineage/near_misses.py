@@ -9,6 +9,7 @@ from typing import Protocol
 from dlpipe.errors import ModelNotFound, RunNotFound
 from dlpipe.lineage.checkpoints import CheckpointReader
 from dlpipe.lineage.models import ModelReader
+from dlpipe.lineage.requests import REQUEST_ROW, RequestReader
 from dlpipe.lineage.runs import RunReader
 from dlpipe.lineage.schedules import ScheduleReader
 from dlpipe.lineage.tables import VERSION, TableReader
@@ -26,6 +27,7 @@ class Readers(Protocol):
     runs: RunReader
     checkpoints: CheckpointReader
     schedules: ScheduleReader
+    requests: RequestReader
 
 
 def explain_near_miss(records: Readers, text: str) -> str:
@@ -37,10 +39,25 @@ def explain_near_miss(records: Readers, text: str) -> str:
     text : str
         That means no node.
     """
-    for explain in (_explain_checkpoint, _explain_run, _explain_deployment, _explain_table, _explain_model):
+    for explain in (
+        _explain_request,
+        _explain_checkpoint,
+        _explain_run,
+        _explain_deployment,
+        _explain_table,
+        _explain_model,
+    ):
         if found := next(explain(records, text), ""):
             return found
     return ""
+
+
+def _explain_request(records: Readers, text: str) -> Iterator[str]:
+    if found := REQUEST_ROW.fullmatch(text):
+        for log in records.requests.list_logs("requests"):
+            if numbers := records.requests.list_row_numbers(log.location, found["request"]):
+                rows = "one row, 0" if len(numbers) == 1 else f"{len(numbers):,} rows, 0 to {max(numbers):,}"
+                yield f"The request {found['request']} had {rows}."
 
 
 def _explain_checkpoint(records: Readers, text: str) -> Iterator[str]:

@@ -48,24 +48,23 @@ class RequestReader(Reader):
     def find(self, text: str) -> Iterator[tuple[Node, ...]]:
         """Yield the request with this id, a label for a row of it, or all requests of a version of a model."""
         if REQUEST_ID.fullmatch(text):
-            for record in self._list_logs("requests"):
+            for record in self.list_logs("requests"):
                 node = Node("request", record.location, key=text)
                 if self._read_rows(node):
                     # labels are for rows: of a request that had several, those with one are named, too
                     yield (node, *(row for row in self._list_rows(node) if self._find_label(row)))
         elif found := REQUEST_ROW.fullmatch(text):
-            for record in self._list_logs("requests"):
-                node = Node("request", record.location, int(found["row"]), found["request"])
-                if node in self._list_rows(replace(node, number=None)):
-                    yield (node,)
+            for record in self.list_logs("requests"):
+                if int(found["row"]) in self.list_row_numbers(record.location, found["request"]):
+                    yield (self.find_row(record.location, found["request"], int(found["row"])),)
         elif found := FEEDBACK_ID.fullmatch(text):
-            for record in self._list_logs("feedback"):
+            for record in self.list_logs("feedback"):
                 label = Node("feedback", record.location, key=found["key"])
                 if found["table"] in (record.name, record.location) and self._read_labels(label):
                     yield (label,)
         elif " of models:/" in text:
             table, _, uri = text.partition(" of ")
-            for record in self._list_logs("requests"):
+            for record in self.list_logs("requests"):
                 model = parse_model_node(uri)
                 if table in (record.name, record.location) and model and self._has_answers(record, model):
                     yield (Node("requests", record.location, key=str(model)),)
@@ -110,13 +109,13 @@ class RequestReader(Reader):
         """Yield the requests that a version has answered, as one node, and the request that a label is for."""
         if node.kind == "feedback":
             request_id, _, row = node.key.partition(":")
-            for record in self._list_logs("requests"):
+            for record in self.list_logs("requests"):
                 request = self.find_row(record.location, request_id, int(row))
                 yield from (edge for edge in self.find_origins(request) if edge.origin == node)
         elif node.kind == "request" and node.number is None:
             yield from (Edge(row, "part of", node) for row in self._list_rows(node))
         elif node.kind == "model":
-            for record in self._list_logs("requests"):
+            for record in self.list_logs("requests"):
                 if self._has_answers(record, node):
                     # one node for all of them, which may be millions
                     yield Edge(Node("requests", record.location, key=str(node)), "answered with", node)
@@ -133,7 +132,7 @@ class RequestReader(Reader):
         """
         from dlpipe.tables import find_rows
 
-        for record in self._list_logs("requests"):
+        for record in self.list_logs("requests"):
             if record.name == f"{model}_requests" and record.has_column("text_sha256"):
                 columns = ["request_id", "row", "arrived"]
                 for found in find_rows(record.latest, "text_sha256", digest, columns=columns):
@@ -142,6 +141,10 @@ class RequestReader(Reader):
                     if self._is_early(found.values["arrived"]) and self._read_labels(label):
                         request_id, row = str(found.values["request_id"]), int(found.values["row"])
                         yield self.find_row(record.location, request_id, row), label
+
+    def list_row_numbers(self, location: str, request_id: str) -> list[int]:
+        """Return which rows a request had; none of one that is not in this log."""
+        return [int(row["row"]) for row in self._read_rows(Node("request", location, key=request_id))]
 
     def find_row(self, location: str, request_id: str, row: int) -> Node:
         """Return the node of a row of a request: of one that had no other row, that of the request."""
@@ -165,7 +168,8 @@ class RequestReader(Reader):
         """Return the texts of a request, where the log keeps them."""
         return [str(row["text"]) for row in self._read_rows(node) if row["text"] is not None]
 
-    def _list_logs(self, kind: TableKind) -> Iterator[TableRecord]:
+    def list_logs(self, kind: TableKind) -> Iterator[TableRecord]:
+        """Yield the logs of requests, or of labels."""
         records = map(self.catalog.find, self.index.list_logs())
         return (record for record in records if record is not None and record.kind == kind)
 
