@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict, deque
+from collections import defaultdict
 from collections.abc import Hashable, Mapping
 
 from dlpipe.lineage.graph import Graph
@@ -17,34 +17,35 @@ MOST_BOXES = 60
 def find_layers(graph: Graph) -> Mapping[Node, int]:
     """Return the column of each node, from 0: one more than that of the furthest of its origins.
 
-    In a circle, such as one of drift and training, the node that was found first comes first.
+    In a circle, such as one of drift and training, or a run and the trial that tuned it, the edge that leads back
+    to where it was entered is passed over; circles are entered from the roots.
 
     Examples
     --------
     >>> from dlpipe.lineage.graph import Edge
     >>> a, b, c = (Node("table", "/t", number) for number in range(3))
-    >>> graph = Graph((c,), (Edge(c, "appended to", b), Edge(b, "appended to", a)))
-    >>> [find_layers(graph)[node] for node in (a, b, c)]
+    >>> edges = (Edge(c, "appended to", b), Edge(b, "appended to", a), Edge(a, "started by", b))
+    >>> [find_layers(Graph((c,), edges))[node] for node in (a, b, c)]
     [0, 1, 2]
     """
-    pairs = {(edge.origin, edge.result) for edge in graph.edges if edge.origin != edge.result}
-    waiting_for, results = Counter(result for _, result in pairs), defaultdict[Node, list[Node]](list)
-    for origin, result in pairs:
-        results[origin].append(result)
-    layers = dict.fromkeys(graph.nodes, 0)
-    left = dict.fromkeys(graph.nodes)
-    ready = deque(node for node in left if not waiting_for[node])
-    while left:
-        node = ready.popleft() if ready else next(iter(left))
-        if node not in left:
+    origins: dict[Node, dict[Node, None]] = defaultdict(dict)
+    for edge in graph.edges:
+        origins[edge.result][edge.origin] = None
+    layers: dict[Node, int] = {}
+    for start in dict.fromkeys((*graph.roots, *graph.nodes)):
+        if start in layers:
             continue
-        del left[node]
-        for result in results[node]:
-            waiting_for[result] -= 1
-            if result in left:
-                layers[result] = max(layers[result], layers[node] + 1)
-                if waiting_for[result] <= 0:
-                    ready.append(result)
+        path, entered = [(start, iter(origins[start]))], {start}
+        while path:
+            node, left = path[-1]
+            following = next((origin for origin in left if origin not in layers and origin not in entered), None)
+            if following is not None:
+                entered.add(following)
+                path.append((following, iter(origins[following])))
+                continue
+            path.pop()
+            # of those that are not done, this one is an origin
+            layers[node] = 1 + max((layers[origin] for origin in origins[node] if origin in layers), default=-1)
     return layers
 
 
