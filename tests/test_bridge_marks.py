@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -80,7 +82,8 @@ def test_a_launcher_killed_while_it_leaves_its_marks_has_not_said_that_mlflow_ha
         mark.hold()
     assert mark.launcher() == "unknown"
     monkeypatch.undo()
-    monkeypatch.setattr(marks.fcntl, "flock", killed)
+    # its own name for the module: files are locked while they are written, too
+    monkeypatch.setattr(marks, "fcntl", SimpleNamespace(**{**vars(fcntl), "flock": killed}))
     with pytest.raises(KeyboardInterrupt):
         mark.hold()
     assert mark.behind()
