@@ -36,7 +36,7 @@ demo: install
 	$(BIN)/python examples/production.py production-demo
 
 test: install
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder
 
 check: lint
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder -m 'not slow and not chaos and not compat and not projects and not long'

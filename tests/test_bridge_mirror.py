@@ -13,7 +13,7 @@ from stores import new_store, untouched_environment
 
 from dlpipe.bridge.apply import Mirror
 from dlpipe.bridge.attempts import TaskAttempt
-from dlpipe.bridge.contents import Contents, _find_models
+from dlpipe.bridge.contents import Contents, find_models
 from dlpipe.bridge.records import NOTE, NOTE_MARK, Metric, Model, RunRecord
 from dlpipe.bridge.snapshots import RunSnapshot
 from dlpipe.bridge.steps import make_step_record
@@ -128,9 +128,9 @@ def test_the_table_of_runs_names_a_version_that_existed_when_the_run_was_to_make
     """The same weights are the same version: it belongs to the run that was first, where MLflow shows it alone."""
     first = "Flow/1/register/2/0"
     version = {"name": "reviews", "version": 1, "uri": "models:/reviews/1", "tags": {"metaflow.task": first}}
-    (again,) = _find_models(version, "model_version", "Flow/2/register/2/0", 1)
-    (used,) = _find_models(version, "scored_by", "Flow/2/predict/3/0", 1)
-    (made,) = _find_models(version, "model_version", first, 1)
+    (again,) = find_models(version, "model_version", "Flow/2/register/2/0", 1)
+    (used,) = find_models(version, "scored_by", "Flow/2/predict/3/0", 1)
+    (made,) = find_models(version, "model_version", first, 1)
     assert [(model.role, model.again) for model in (again, used, made)] == [
         ("used", True),
         ("used", False),
