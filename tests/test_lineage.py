@@ -151,6 +151,26 @@ def test_a_version_leads_to_its_pipeline_its_answers_the_move_and_the_requests(t
     }
 
 
+@pytest.mark.parametrize("looks", [0, 1000])
+def test_which_versions_have_answered_is_the_same_whether_they_are_looked_for_alone_or_together(
+    looks: int, history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dlpipe.lineage.requests.MOST_LOOKS", looks)
+    rows = history.ingest("TrainFlow/17")
+    versions = [history.register("TrainFlow/17", rows) for _ in range(3)]
+    history.answer(versions[0])
+    between = tick()
+    history.answer(versions[2])
+
+    def answered(until: int | None = None) -> list[bool]:
+        records = Records(until)
+        graphs = [walk(records, records.find(version.uri), direction="down") for version in versions]
+        return [any(edge.how == "answered with" for edge in graph.edges) for graph in graphs]
+
+    assert answered() == [True, False, True]
+    assert answered(between) == [True, False, False]
+
+
 def test_a_move_by_the_gate_was_made_by_the_task_that_registered_the_version(trained: History) -> None:
     assert spell(look("models:/reviews@champion#1", direction="up", depth=1)) == {
         "models:/reviews@champion#1 points to models:/reviews/1",

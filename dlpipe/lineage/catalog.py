@@ -127,6 +127,7 @@ class Catalog:
         self.problems: dict[str, str] = {}
         self._known: dict[str, TableRecord | None] = {}
         self._names: list[tuple[str, str]] | None = None
+        self._locations: list[str] | None = None
 
     def list_names(self) -> list[tuple[str, str]]:
         """Return name and location of each table under the tables root."""
@@ -136,9 +137,11 @@ class Catalog:
             self._names = list_tables()
         return self._names
 
-    def list_locations(self) -> list[str]:
+    def list_locations(self) -> Sequence[str]:
         """Return the location of each table: of those under the tables root, and of others that were asked for."""
-        return list(dict.fromkeys([*(location for _, location in self.list_names()), *self._known]))
+        if self._locations is None:
+            self._locations = list(dict.fromkeys([*(location for _, location in self.list_names()), *self._known]))
+        return self._locations
 
     def list_records(self, *kinds: TableKind) -> Iterator[TableRecord]:
         """Yield the tables of these kinds, by default all; one that cannot be read is left out."""
@@ -150,7 +153,7 @@ class Catalog:
     def find(self, location: str) -> TableRecord | None:
         """Return the table at a location; ``None`` where there was none then, or it cannot be read."""
         if location not in self._known:
-            self._known[location] = None
+            self._known[location] = self._locations = None
             try:
                 self._known[location] = self._read(location)
             except DlpipeError as error:  # one that is damaged hides no other

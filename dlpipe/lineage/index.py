@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     import numpy as np
 
 Found = TypeVar("Found")
-FORMAT = 0x646C0004
+FORMAT = 0x646C0005
 """Of the file: one of another format is thrown away."""
-BITS = 10
-"""Of a word that name its bucket: a million words are a thousand in each of them, which is 8 kB to read."""
+BITS = 14
+"""Of a word that name its bucket: a million words are sixty in each of them, which is half a kB to read."""
 MOST_LOST = 100_000
 """Units of sources that were taken out: with more the index is begun anew, for it only grows."""
 TABLES = """

@@ -6,6 +6,7 @@ What was answered a moment ago stands in the server's journal, and is in the tab
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -19,6 +20,8 @@ from dlpipe.lineage.nodes import Node
 from dlpipe.lineage.reader import Reader
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from dlpipe.delta import TableFiles
 
 REQUEST_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -26,6 +29,9 @@ REQUEST_ROW = re.compile(rf"(?P<request>{REQUEST_ID.pattern}):(?P<row>\d+)")
 FEEDBACK_ID = re.compile(rf"(?P<table>[^#]+)#(?P<key>{REQUEST_ID.pattern}:\d+)")
 REQUEST_COLUMNS = ("request_id", "row", "kind", "model", "version", "alias", "status", "arrived", "answer", "text")
 FEEDBACK_COLUMNS = ("request_id", "row", "label", "source", "received", "number")
+MOST_LOOKS = 10
+"""Versions of models that are looked for in a log one by one, in the files that may have them. For more of them,
+all of it is read once."""
 
 
 class RequestReader(Reader):
@@ -44,6 +50,8 @@ class RequestReader(Reader):
         self._rows: dict[Node, list[Mapping[str, Any]]] = {}
         self._labels: dict[Node, list[Mapping[str, Any]]] = {}
         self._files: dict[str, TableFiles] = {}
+        self._looks: Counter[str] = Counter()
+        self._first_answers: dict[str, dict[tuple[str, int | None], datetime]] = {}
 
     def find(self, text: str) -> Iterator[tuple[Node, ...]]:
         """Yield the request with this id, a label for a row of it, or all requests of a version of a model."""
@@ -174,15 +182,39 @@ class RequestReader(Reader):
         return (record for record in records if record is not None and record.kind == kind)
 
     def _has_answers(self, record: TableRecord, model: Node) -> bool:
+        """Return whether a version of a model has answered requests of a log."""
+        location = record.location
+        if location not in self._first_answers:
+            self._looks[location] += 1
+            if self._looks[location] <= MOST_LOOKS:
+                name = model.name.replace("'", "''")
+                batches = self._stream(record, ["arrived"], f"version = {model.number} and model = '{name}'")
+                return any(self._is_early(at) for batch in batches for at in batch["arrived"].to_pylist())
+            self._first_answers[location] = self._find_first_answers(record)
+        at = self._first_answers[location].get((model.name, model.number))
+        return at is not None and self._is_early(at)
+
+    def _find_first_answers(self, record: TableRecord) -> dict[tuple[str, int | None], datetime]:
+        """Return when each version of a model in a log first answered."""
+        import pyarrow as pa
+
+        first: dict[tuple[str, int | None], datetime] = {}
+        for batch in self._stream(record, ["model", "version", "arrived"], batch_rows=65536):
+            found = pa.Table.from_batches([batch]).group_by(["model", "version"]).aggregate([("arrived", "min")])
+            for row in found.to_pylist():
+                place = row["model"], row["version"]
+                first[place] = min(row["arrived_min"], first.get(place, row["arrived_min"]))
+        return first
+
+    def _stream(
+        self, record: TableRecord, columns: Sequence[str], where: str | None = None, batch_rows: int = 4096
+    ) -> Iterator[pa.RecordBatch]:
         from dlpipe.tables import open_files, stream_table
 
         if record.location not in self._files:
             self._files[record.location] = open_files(record.latest)
-        name = model.name.replace("'", "''")
-        condition = f"version = {model.number} and model = '{name}'"
         files = self._files[record.location]
-        batches = stream_table(record.latest, columns=["arrived"], where=condition, files=files)
-        return any(self._is_early(at) for batch in batches for at in batch["arrived"].to_pylist())
+        return stream_table(record.latest, columns=columns, where=where, batch_rows=batch_rows, files=files)
 
     def _is_early(self, at: datetime) -> bool:
         return self.until is None or to_milliseconds(at) <= self.until

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -125,11 +125,17 @@ class RunReader(Reader):
 
     def _describe_code(self, node: Node) -> Facts | None:
         """Return whether the package of a run is still there; ``None`` for code that no run here has run."""
-        for run in self._list_users(node):
-            if (package := self._find_package(run)) and package[2] == node.key:
-                lost = package[0] == "local" and not Path(package[1]).is_file()
-                return Facts(about="code package", gone="its code package was removed" if lost else "")
-        return None
+        package = self._find_package_of(node, self._packages) or self._find_package_of(
+            node, self._list_users(node)
+        )
+        if package is None:
+            return None
+        lost = package[0] == "local" and not Path(package[1]).is_file()
+        return Facts(about="code package", gone="its code package was removed" if lost else "")
+
+    def _find_package_of(self, code: Node, runs: Iterable[Node]) -> tuple[str, str, str] | None:
+        packages = (self._find_package(run) for run in list(runs) if run.name == code.name)
+        return next((package for package in packages if package and package[2] == code.key), None)
 
     def _list_tasks(self, run: Node) -> list[Node]:
         snapshot = self._read(str(run))
