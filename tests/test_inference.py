@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from packaging.utils import canonicalize_name
 from stores import make_scores, new_store, untouched_environment
 
 from dlpipe.errors import ModelNotFound, SettingError
+from dlpipe.explain import ExplainSettings, explain_all, explain_table
 from dlpipe.inference import load_predictor, predict_frame, score
 from dlpipe.registry import ModelVersion, log_and_register, promote
 from dlpipe.reproducing import compare_answers
@@ -289,3 +291,49 @@ def test_predictions_computed_again_are_the_same_and_one_that_was_changed_is_tol
     (gone,) = compare_answers("gone", [version.uri])
     assert (gone.outcome, gone.exit_code) == ("not compared", 1)
     assert "has no version 99" in str(gone)
+
+
+@pytest.mark.parametrize("method", ["partition", "gradient"])
+def test_explanations_are_computed_again_by_the_settings_of_their_commits(
+    version, predictor, tiny_table, method, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    for number in (20, 60):  # by two settings, into one table
+        settings = ExplainSettings(
+            rows=4, mistakes=0, compared=0, method=method, max_evals=number, steps=number // 10
+        )
+        explain_table(predictor, tiny_table, model=version.uri, target="why", settings=settings)
+    (same,) = compare_answers("why", [version.uri])
+    assert (same.outcome, same.rows, same.alike, same.left_out, same.exit_code) == ("same", 4, 4, 0, 0)
+    assert same.largest < 1e-5
+    rows = read_table(table_at("why"))
+    moved = pc.add(rows["attribution"], pa.array([0.01] + [0.0] * (len(rows) - 1)))
+    key = {"model": version.uri, "source": tiny_table.path, "source_version": str(tiny_table.version)}
+    key |= {"method": method, "max_evals": "60", "batch_rows": "64", "seed": "0", "steps": "6"}
+    at = rows.column_names.index("attribution")
+    write_table("moved", rows.set_column(at, "attribution", moved), key=key)
+    (different,) = compare_answers("moved", [version.uri])
+    assert (different.outcome, different.exit_code, different.rows) == ("different", 4, 4)
+    assert different.alike < 4
+    assert different.largest >= 0.0099
+    write_table("untold", rows)
+    (untold,) = compare_answers("untold", [version.uri])
+    assert (untold.outcome, untold.exit_code) == ("not compared", 1)
+    assert "no commit of untold@v0 says how they were computed" in str(untold)
+    strangers = pa.array([f"x{row_id}" for row_id in rows["row_id"].to_pylist()])
+    write_table("strangers", rows.set_column(rows.column_names.index("row_id"), "row_id", strangers), key=key)
+    (strange,) = compare_answers("strangers", [version.uri])
+    assert (strange.outcome, strange.left_out) == ("not compared", 4)
+    assert "none of its rows is in" in str(strange)
+
+
+def test_of_many_explained_rows_the_first_ones_are_explained_again(
+    version, predictor, tiny_table, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("dlpipe.reproducing.answers.EXPLAINED_AGAIN", 3)
+    settings = ExplainSettings(max_evals=10, compared=0)
+    explain_all(predictor, tiny_table, model=version.uri, target="why", split="train", settings=settings)
+    explained = len(set(read_table(table_at("why"))["row_id"].to_pylist()))
+    (same,) = compare_answers("why", [version.uri])
+    assert (same.outcome, same.rows, same.left_out) == ("same", 3, explained - 3)

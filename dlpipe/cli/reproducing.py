@@ -54,11 +54,11 @@ def reproduce(
 
     MODEL is a version, such as reviews@champion or reviews/3, or a table of predictions or explanations, whose
     models are meant. Code, rows, settings, seed and threads are those of its training; nothing of yours is
-    written. What is not as it was (a package, the processor, what an option changed) is named. Predictions of a
-    table are computed again with the registered model, and compared; explanations are not.
+    written. What is not as it was (a package, the processor, what an option changed) is named. The answers of a
+    table are computed again with the registered model, and compared.
 
     Exit code 0: the same weights, bit for bit. 3: equivalent: computed elsewhere, with a score in the registered
-    one's interval. 4: different, or other predictions. 1: something could not be made again.
+    one's interval. 4: different, or other answers. 1: something could not be made again.
 
     \b
     Example:
@@ -91,7 +91,7 @@ def reproduce(
     with unwinding():
         for answer in compare_answers(uri, found) if uri else ():
             codes.append(answer.exit_code)
-            records.append({"answers": answer.to_plain()})
+            records[found.index(answer.model)].setdefault("answers", []).append(answer.to_plain())
             if not json_:
                 say(answer)
     if json_:

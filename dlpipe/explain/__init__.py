@@ -39,7 +39,7 @@ from dlpipe.explain.loading import load_explainer
 from dlpipe.explain.overview import Overview, read_overview
 from dlpipe.explain.page import make_page
 from dlpipe.explain.pyfunc import register_explainer
-from dlpipe.explain.table_explaining import ExplainedTable, explain_all, explain_table
+from dlpipe.explain.table_explaining import ExplainedTable, explain_all, explain_table, read_named_rows
 
 __all__ = [
     "Agreement",
@@ -58,6 +58,7 @@ __all__ = [
     "make_explanation_schema",
     "make_page",
     "make_row_figure",
+    "read_named_rows",
     "read_overview",
     "register_explainer",
 ]

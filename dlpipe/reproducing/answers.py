@@ -1,17 +1,17 @@
-"""Predictions of a table computed again with the registered model, and compared with those of then."""
+"""Answers of a table computed again with the registered model, and compared with those of then."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dlpipe.errors import DlpipeError
 from dlpipe.inference import load_predictor
 from dlpipe.registry import KIND, resolve
+from dlpipe.reproducing.answered import ROUNDING, AnswersAgain, Stored, read_stored
+from dlpipe.reproducing.explanations import EXPLAINED_AGAIN, compare_explanations
 from dlpipe.tables import TableVersion, stream_table, table_at
 from dlpipe.task import find_task
 
@@ -20,60 +20,6 @@ if TYPE_CHECKING:
 
 MOST = 10_000
 """So many rows of the answers of one model are computed again."""
-ROUNDING = 1e-4
-"""Within this, a number is the same: batches of other rows add up in another order."""
-EXIT_CODES = {"same": 0, "different": 4, "not compared": 1}
-
-
-@dataclass(frozen=True)
-class AnswersAgain:
-    """What came of computing the answers of a model again.
-
-    Attributes
-    ----------
-    model, table, source : str
-        The version that answered, the table with the answers, the version of the table with the rows.
-    outcome : str
-        ``same``: each label as it was, each number within 0.0001. ``not compared``: they cannot be computed again.
-    rows : int
-        How many were.
-    left_out : int
-        Answers beyond the first 10,000, and those whose row is not in the source any more.
-    alike : int
-        Rows with the same labels.
-    largest : float
-        The largest difference of a number; NaN where none was compared.
-    why : str
-        Why they were not compared, and what to do.
-    """
-
-    model: str
-    table: str
-    source: str
-    outcome: Literal["same", "different", "not compared"]
-    rows: int = 0
-    left_out: int = 0
-    alike: int = 0
-    largest: float = math.nan
-    why: str = ""
-
-    @property
-    def exit_code(self) -> int:
-        """0 for the same answers, 4 for different ones, 1 where they cannot be compared."""
-        return EXIT_CODES[self.outcome]
-
-    def to_plain(self) -> dict[str, Any]:
-        """Return it for JSON; ``None`` stands for what is not known."""
-        return {**vars(self), "largest": self.largest if math.isfinite(self.largest) else None}
-
-    def __str__(self) -> str:
-        if self.outcome == "not compared":
-            return f"answers   of {self.model} in {self.table} not compared: {self.why}"
-        rest = f"; {self.left_out:,} more were not compared" if self.left_out else ""
-        return (
-            f"answers   of {self.model} in {self.table} for {self.source}: {self.alike:,} of {self.rows:,} "
-            f"decided alike, numbers differ by at most {self.largest:.2g}{rest}"
-        )
 
 
 def compare_answers(asked: str, models: list[str]) -> Iterator[AnswersAgain]:
@@ -82,43 +28,27 @@ def compare_answers(asked: str, models: list[str]) -> Iterator[AnswersAgain]:
     Parameters
     ----------
     asked : str
-        A table of predictions or explanations; explanations are not computed again.
+        A table of predictions or explanations.
     models : list of str
         The models whose answers are wanted.
     """
     table = table_at(asked)
-    if "attribution" in dict(table.columns):
-        for uri in models:
-            why = f"explanations are not computed again. `dlpipe explain --model {uri} TEXT` explains one row"
-            yield AnswersAgain(uri, str(table), "", "not compared", why=why)
-        return
-    for (uri, path, version), stored in read_stored(table, models).items():
-        where = f"{path.rpartition('/')[2]}@v{version}"
+    explained = "attribution" in dict(table.columns)
+    for origin, stored in read_stored(table, models, most=EXPLAINED_AGAIN if explained else MOST).items():
+        uri, path, version = origin
         try:
-            yield compare_stored(stored, uri, table_at(path, version=version), table=str(table))
+            source = table_at(path, version=version)
+            if explained:
+                yield compare_explanations(stored, uri, source, table=table)
+            else:
+                yield compare_predictions(stored, uri, source, table=str(table))
         except (DlpipeError, OSError) as error:
+            where = f"{path.rpartition('/')[2]}@v{version}"
             yield AnswersAgain(uri, str(table), where, "not compared", why=str(error))
 
 
-def read_stored(table: TableVersion, models: list[str]) -> dict[tuple[str, str, int], list[pa.RecordBatch]]:
-    """Return the answers of models in a table, by the version and the table and version that it answered."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    found: dict[tuple[str, str, int], list[pa.RecordBatch]] = {}
-    for batch in stream_table(table):
-        origins = pa.table(batch).group_by(["model_version", "source", "source_version"]).aggregate([]).to_pylist()
-        for origin in origins:
-            if origin["model_version"] in models:
-                ours = [pc.equal(batch[name], value) for name, value in origin.items()]
-                mask = pc.and_(pc.and_(*ours[:2]), ours[2])
-                key = (origin["model_version"], origin["source"], origin["source_version"])
-                found.setdefault(key, []).append(batch.filter(mask))
-    return found
-
-
-def compare_stored(stored: list[pa.RecordBatch], uri: str, source: TableVersion, *, table: str) -> AnswersAgain:
-    """Return how far answers of then are from those that the registered model gives now.
+def compare_predictions(stored: Stored, uri: str, source: TableVersion, *, table: str) -> AnswersAgain:
+    """Return how far predictions of then are from those that the registered model gives now.
 
     Raises
     ------
@@ -133,8 +63,8 @@ def compare_stored(stored: list[pa.RecordBatch], uri: str, source: TableVersion,
         return AnswersAgain(uri, table, str(source), "not compared", why=why)
     predictor = load_predictor(uri)
     task = find_task(predictor.card["task"])
-    then = pa.Table.from_batches(stored)
-    total, then = then.num_rows, then.slice(0, MOST)
+    then = pa.Table.from_batches(stored.batches)
+    total = then.num_rows + stored.left_out
     columns = task.inputs.find_columns(source, predictor.card)
     batches = stream_table(source, columns=["row_id", *columns])
     kept = [batch.filter(pc.is_in(batch["row_id"], then["row_id"].combine_chunks())) for batch in batches]

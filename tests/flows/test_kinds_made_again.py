@@ -94,6 +94,9 @@ def test_models_of_every_kind_are_the_same_each_time(kinds: Project) -> None:
 def test_tables_of_answers_mean_the_models_of_every_kind(answers: str, kinds: Project) -> None:
     done = reproduce(kinds, f"reviews_{answers}", "--json")
     assert sorted(read_outcomes(done.stdout)) == sorted((model, "same") for model in MODELS[:-1])
+    assert [answer["outcome"] for record in json.loads(done.stdout) for answer in record["answers"]] == [
+        "same"
+    ] * len(MODELS[:-1])
     assert read_outcomes(reproduce(kinds, f"many_{answers}", "--json").stdout) == [("resumed/1", "same")]
 
 
