@@ -1,9 +1,13 @@
-"""Buckets of S3: a check within seconds that a bucket can be used, and S3's errors in plain words."""
+"""Buckets of S3: a check within seconds that a bucket can be used, objects, and S3's errors in plain words."""
 
 from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -115,6 +119,115 @@ def delete_objects(address: str, *, what: str, endpoint: str | None = None) -> N
                     raise _make_refusal(address, what, f"({refused[0]['Code']}) when calling", endpoint)
     except (BotoCoreError, ClientError, ValueError) as error:
         raise _make_refusal(address, what, str(error), endpoint) from None
+
+
+@dataclass(frozen=True)
+class BucketFolder:
+    """The objects under an address.
+
+    Attributes
+    ----------
+    address : str
+        Such as ``s3://bucket/folder``.
+    what : str
+        What is stored there, for errors.
+    endpoint : str or None
+        As for ``check_bucket``.
+    """
+
+    address: str
+    what: str
+    endpoint: str | None = None
+
+    @functools.cached_property
+    def client(self) -> Any:
+        """What calls S3; for several threads."""
+        return _make_client(self.endpoint)
+
+    def has_folder(self, name: str) -> bool:
+        """Return whether there are objects below a folder of it."""
+        return (
+            next(BucketFolder(f"{self.address}/{name}", self.what, self.endpoint).list_objects(), None) is not None
+        )
+
+    def list_objects(self) -> Iterator[StoredObject]:
+        """Yield each object, by its key."""
+        place = urlsplit(self.address)
+        prefix = f"{place.path.strip('/')}/".lstrip("/")
+        with self.explain_errors():
+            pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=place.netloc, Prefix=prefix)
+            for page in pages:
+                for entry in page.get("Contents", ()):
+                    path = PurePosixPath(entry["Key"].removeprefix(prefix))
+                    yield StoredObject(self, place.netloc, entry["Key"], path, entry["Size"])
+
+    @contextmanager
+    def explain_errors(self) -> Iterator[None]:
+        """Raise ``StorageUnavailable`` for errors of S3."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            yield
+        except (BotoCoreError, ClientError, ValueError) as error:
+            raise _make_refusal(self.address, self.what, str(error), self.endpoint) from None
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """An object of a bucket.
+
+    Attributes
+    ----------
+    path : PurePosixPath
+        Below the address of its folder.
+    size : int
+        Bytes, when it was listed.
+    """
+
+    folder: BucketFolder = field(repr=False)
+    bucket: str
+    key: str
+    path: PurePosixPath
+    size: int
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.key}"
+
+    @property
+    def name(self) -> str:
+        """The end of its key."""
+        return self.path.name
+
+    @property
+    def suffix(self) -> str:
+        """As that of a file."""
+        return self.path.suffix
+
+    def read(self) -> bytes | None:
+        """Return its content; ``None`` where it is gone meanwhile."""
+        client = self.folder.client
+        with self.folder.explain_errors():
+            try:
+                return bytes(client.get_object(Bucket=self.bucket, Key=self.key)["Body"].read())
+            except client.exceptions.NoSuchKey:
+                return None
+
+    def replace(self, content: bytes) -> None:
+        """Give it another content, in one step; what is noted beside it stays."""
+        with self.folder.explain_errors():
+            before = self.folder.client.head_object(Bucket=self.bucket, Key=self.key)
+            self.folder.client.put_object(
+                Bucket=self.bucket,
+                Key=self.key,
+                Body=content,
+                Metadata=before["Metadata"],
+                **{name: before[name] for name in ("ContentType", "ContentEncoding") if name in before},
+            )
+
+    def delete(self) -> None:
+        """Delete it."""
+        with self.folder.explain_errors():
+            self.folder.client.delete_object(Bucket=self.bucket, Key=self.key)
 
 
 def _make_refusal(address: str, what: str, told: str, endpoint: str | None) -> StorageUnavailable:

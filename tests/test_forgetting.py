@@ -18,7 +18,7 @@ import boto3
 import numpy as np
 import pyarrow as pa
 import pytest
-from buckets import BUCKET, s3_server
+from buckets import BUCKET, S3Server, s3_server
 from click.testing import CliRunner, Result
 from deltalake import DeltaTable, write_deltalake
 from forgetting_kills import forget_until, start
@@ -426,6 +426,57 @@ def test_artifacts_pages_and_databases_lose_the_text_and_nothing_else(history):
     assert history.client.get_experiment("0").tags["note"] == "they wrote _ _ _ _ _ _. again"
 
 
+def test_files_of_metaflow_and_mlflow_in_a_bucket_lose_the_text_and_keep_what_is_noted_beside_them(
+    history, monkeypatch
+):
+    ids = make_history(history)
+    with s3_server() as server:
+        for name, value in server.variables().items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr("metaflow.metaflow_config.DEFAULT_DATASTORE", "s3")
+        monkeypatch.setattr("metaflow.metaflow_config.DATASTORE_SYSROOT_S3", f"s3://{BUCKET}/metaflow")
+        for name in ("far", "far/inside"):
+            MlflowClient().create_experiment(name, artifact_location=f"s3://{BUCKET}/artifacts/{name}")
+        client, noted = boto3.client("s3", endpoint_url=server.address), {"metaflow-user-attributes": '{"raw": 0}'}
+        shown = pickle.dumps({"worst": [RARE[0], "a film wept"]})
+        example = {"rows": [{"text": RARE[0]}, {"text": "soup"}], "outputs": [[1.0], [2.0]]}
+        put = {
+            "metaflow/TrainFlow/data/ab/abcd": gzip.compress(shown),
+            "metaflow/TrainFlow/data/cd/cdef": gzip.compress(pickle.dumps("a film wept")),
+            "metaflow/mf.cards/TrainFlow/page.html": f"<p>{RARE[0]}</p>".encode(),
+            "artifacts/far/run/rows.json": json.dumps([RARE[0]]).encode(),
+            "artifacts/far/inside/models/m-1/artifacts/example.json": json.dumps(example).encode(),
+            "artifacts/far/models/m-2/artifacts/example.json": json.dumps(
+                {**example, "rows": [RARE[0]] * 2}
+            ).encode(),
+            "artifacts/farther/of_others.json": json.dumps([RARE[0]]).encode(),
+        }
+        for key, content in put.items():
+            client.put_object(Bucket=BUCKET, Key=key, Body=content, Metadata=noted, ContentType="a/b")
+        listed = forget(f"reviews#{ids[0]}").output
+        assert f"s3://{BUCKET}/metaflow/TrainFlow/data/ab/abcd" in listed
+        assert "Not searched" not in listed
+        forget(f"reviews#{ids[0]}", "--apply", "--purge", "--yes")
+        left = {}
+        for entry in client.list_objects_v2(Bucket=BUCKET)["Contents"]:
+            found = client.get_object(Bucket=BUCKET, Key=entry["Key"])
+            assert (found["Metadata"], found["ContentType"]) == (noted, "a/b")
+            left[entry["Key"]] = found["Body"].read()
+        assert pickle.loads(gzip.decompress(left.pop("metaflow/TrainFlow/data/ab/abcd"))) == {
+            "worst": ["_ _ _ _ _ _.", "a film wept"]
+        }
+        assert left == {
+            "metaflow/TrainFlow/data/cd/cdef": put["metaflow/TrainFlow/data/cd/cdef"],
+            "metaflow/mf.cards/TrainFlow/page.html": b"<p>_ _ _ _ _ _.</p>",
+            "artifacts/far/run/rows.json": b'["_ _ _ _ _ _."]',
+            "artifacts/far/inside/models/m-1/artifacts/example.json": json.dumps(
+                {"rows": [{"text": "soup"}], "outputs": [[2.0]]}, indent=1
+            ).encode(),
+            "artifacts/farther/of_others.json": put["artifacts/farther/of_others.json"],
+        }
+        assert "Nothing is left" in forget(f"reviews#{ids[0]}").output
+
+
 def test_what_killed_commands_left_goes_and_what_is_in_use_is_named(history, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(history.folder / "tmp"))
     (history.folder / "tmp").mkdir()
@@ -455,11 +506,14 @@ with open_scratch() as folder, write_beside("out.csv") as beside:
     assert search_files(tables, ["throckmorton"]) == {}
 
 
-def test_what_cannot_be_searched_is_named_and_the_record_says_so(history):
+def test_what_cannot_be_searched_is_named_and_the_record_says_so(history, monkeypatch):
     ids = make_history(history)
+    for name, value in S3Server("http://127.0.0.1:9", "a", "b").variables().items():
+        monkeypatch.setenv(name, value)
     MlflowClient().create_experiment("far", artifact_location="s3://nowhere-at-all/files")
     listed = forget(f"reviews#{ids[0]}", code=3).output
-    assert "Not searched: MLflow's files at s3://nowhere-at-all/files" in listed
+    assert "Not searched: MLflow's files (s3://nowhere-at-all/files" in listed
+    assert "nothing answers there" in listed
     assert "This is not all" in listed
     forget(f"reviews#{ids[0]}", "--apply", "--purge", "--yes", code=3)
     (record,) = json.loads(forget("--records", "--json").output)

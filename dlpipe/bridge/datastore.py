@@ -53,6 +53,13 @@ def find_datastore() -> DatastoreRoot:
     return DatastoreRoot(kind, roots.get(kind) or kind)
 
 
+def find_endpoint() -> str | None:
+    """Return the S3 server of Metaflow's configuration, where it names one."""
+    from metaflow import metaflow_config
+
+    return metaflow_config.S3_ENDPOINT_URL or None
+
+
 def check_datastore(kind: str = "", root: str | None = None) -> None:
     """Raise ``StorageUnavailable`` unless the datastore can be used; Metaflow itself would try for minutes.
 

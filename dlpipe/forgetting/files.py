@@ -1,15 +1,21 @@
-"""Files beside tables in which a text may stand: what Metaflow, MLflow and the scheduler keep, and users' own."""
+"""Files beside tables in which a text may stand: what Metaflow, MLflow and the scheduler keep, and users' own.
+
+Those of Metaflow and MLflow may be objects of a bucket.
+"""
 
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
+from dlpipe.buckets import BucketFolder, StoredObject, check_bucket, is_s3
 from dlpipe.durable import PART, write_beside
-from dlpipe.errors import DlpipeError
+from dlpipe.errors import DlpipeError, StorageUnavailable
 from dlpipe.forgetting.contents import blank_content
 from dlpipe.forgetting.examples import EXAMPLES, leave_out_examples
 from dlpipe.forgetting.words import Needles
@@ -17,6 +23,8 @@ from dlpipe.redaction import show_address
 from dlpipe.scratch import PREFIX
 
 LARGEST = 2**30
+READERS = 8
+"""Objects of a bucket that are read at once."""
 WHOLE = ("model", "checkpoint")
 """What would be another model with a word less."""
 DATABASES = (".db", ".db-wal", ".db-shm", ".db-journal", ".sqlite")
@@ -30,13 +38,25 @@ class FoundIn:
     Attributes
     ----------
     what : str
-        ``artifact``, ``card``, ``log``, ``file in MLflow``, ``model``, ``state``, ``your file``.
-    path : Path
-    lines : tuple of int
-        Of a user's file that is text.
+        ``artifact``, ``card``, ``log``, ``file in MLflow``, ``model``, ``state``.
+    path : Path or StoredObject
     """
 
     what: str
+    path: Path | StoredObject
+
+
+@dataclass(frozen=True)
+class OwnFile:
+    """A file of the user's that tells something of a row.
+
+    Attributes
+    ----------
+    path : Path
+    lines : tuple of int
+        Of one that is text.
+    """
+
     path: Path
     lines: tuple[int, ...] = ()
 
@@ -50,23 +70,32 @@ class Roots:
     metaflow, state : Path
     mlflow : tuple of Path
     tables : Path or None
+    metaflow_bucket : BucketFolder or None
+    mlflow_buckets : tuple of BucketFolder
     elsewhere : tuple of str
-        Addresses of stores that are not on this machine.
+        Addresses of stores that nobody looks into, or that do not answer.
     """
 
     metaflow: Path
     state: Path
     mlflow: tuple[Path, ...]
     tables: Path | None
+    metaflow_bucket: BucketFolder | None
+    mlflow_buckets: tuple[BucketFolder, ...]
     elsewhere: tuple[str, ...]
 
-    def list_kept(self) -> Iterator[tuple[str, Path]]:
+    def list_kept(self) -> Iterator[tuple[str, Path | StoredObject]]:
         """Yield what each file is that dlpipe, Metaflow or MLflow keep, databases and tables aside."""
         for path in _walk(self.metaflow):
             yield _name_metaflow_file(path.relative_to(self.metaflow)), path
         for root in self.mlflow:
             for path in _walk(root):
-                yield ("model" if "models" in path.relative_to(root).parts[:1] else "file in MLflow"), path
+                yield _name_mlflow_file(path.relative_to(root)), path
+        for found in self.metaflow_bucket.list_objects() if self.metaflow_bucket else ():
+            yield _name_metaflow_file(found.path), found
+        for folder in self.mlflow_buckets:
+            for found in folder.list_objects():
+                yield _name_mlflow_file(found.path), found
         for path in _walk(self.state):
             yield "state", path
 
@@ -101,7 +130,7 @@ class Roots:
 
 def find_roots() -> Roots:
     """Return where files of this project are."""
-    from dlpipe.bridge.datastore import find_datastore
+    from dlpipe.bridge.datastore import find_datastore, find_endpoint
     from dlpipe.bridge.marks import find_state_root
     from dlpipe.orchestrator.state import state_folder
     from dlpipe.tables import tables_root
@@ -121,38 +150,62 @@ def find_roots() -> Roots:
         elsewhere += [f"MLflow's database ({show_address(uri)})" for uri in uris if not uri.startswith("sqlite:")]
     except DlpipeError as error:
         elsewhere.append(f"MLflow's files and database ({error})")
-    mlflow = set()
+    mlflow, buckets = set[Path](), list[BucketFolder]()
     for location in sorted(locations):
         local = location.removeprefix("file://")
-        if "://" in local or local.startswith("mlflow-artifacts:"):
+        if is_s3(location):
+            if not any(f"{location}/".startswith(f"{bucket.address.rstrip('/')}/") for bucket in buckets):
+                endpoint = os.environ.get("MLFLOW_S3_ENDPOINT_URL")
+                buckets += _open_bucket(location, "MLflow's files", endpoint, elsewhere)
+        elif "://" in local or local.startswith("mlflow-artifacts:"):
             elsewhere.append(f"MLflow's files at {show_address(location)}")
         elif Path(local).is_dir():
             mlflow.add(Path(local).resolve())
     outer = [path for path in mlflow if not any(other in path.parents for other in mlflow)]
-    if (datastore := find_datastore()).kind != "local":
+    metaflow = list[BucketFolder]()
+    if (datastore := find_datastore()).kind == "s3":
+        metaflow += _open_bucket(datastore.root, "Metaflow's artifacts", find_endpoint(), elsewhere)
+    elif datastore.kind != "local":
         elsewhere.append(f"Metaflow's artifacts at {show_address(datastore.root)}")
-    return Roots(find_state_root(), state_folder(), tuple(sorted(outer)), tables, tuple(elsewhere))
+    return Roots(
+        find_state_root(),
+        state_folder(),
+        tuple(sorted(outer)),
+        tables,
+        metaflow[0] if metaflow else None,
+        tuple(buckets),
+        tuple(elsewhere),
+    )
+
+
+def _open_bucket(address: str, what: str, endpoint: str | None, elsewhere: list[str]) -> Iterator[BucketFolder]:
+    """Yield a folder of a bucket; one that does not answer is noted as not searched."""
+    try:
+        check_bucket(address, what=what, endpoint=endpoint)
+    except StorageUnavailable as error:
+        elsewhere.append(f"{what} ({error})")
+    else:
+        yield BucketFolder(address, what, endpoint)
 
 
 def find_kept(roots: Roots, needles: Needles) -> Iterator[FoundIn]:
     """Yield the files of dlpipe, Metaflow and MLflow that tell something."""
-    for what, path in roots.list_kept():
-        before = _read(path)
+    for what, path, before in _read_each(roots.list_kept()):
         if before is not None and _change(what, path, before, needles) is not before:
             yield FoundIn(what, path)
 
 
-def find_vocabularies(roots: Roots, needles: Needles) -> Iterator[Path]:
+def find_vocabularies(roots: Roots, needles: Needles) -> Iterator[Path | StoredObject]:
     """Yield the files of models with words that only these texts have, such as the vocabulary of a tokenizer.
 
     Without them a model would read texts in another way, so nothing takes them out.
     """
     alone = Needles(tuple(needle for needle in needles.needles if needle.alone))
-    for what, path in roots.list_kept() if alone.needles else ():
-        if what in WHOLE and path.suffix in (".json", ".txt", ".model"):
-            content = _read(path)
-            if content is not None and alone.may_be_in(content) and blank_content(content, alone) is not content:
-                yield path
+    kept = roots.list_kept() if alone.needles else iter(())
+    lists = ((what, path) for what, path in kept if what in WHOLE and path.suffix in (".json", ".txt", ".model"))
+    for _, path, content in _read_each(lists):
+        if content is not None and alone.may_be_in(content) and blank_content(content, alone) is not content:
+            yield path
 
 
 def clean_file(found: FoundIn, needles: Needles) -> bool:
@@ -160,7 +213,9 @@ def clean_file(found: FoundIn, needles: Needles) -> bool:
     path, before = found.path, _read(found.path)
     if before is None or (after := _change(found.what, path, before, needles)) is before:
         return False
-    if after is None:
+    if isinstance(path, StoredObject):
+        path.delete() if after is None else path.replace(after)
+    elif after is None:
         path.unlink(missing_ok=True)
     else:
         # under a name that the next call takes over: Metaflow takes any other file in a folder of cards for one
@@ -170,7 +225,7 @@ def clean_file(found: FoundIn, needles: Needles) -> bool:
     return True
 
 
-def find_own(paths: Iterable[Path], needles: Needles) -> Iterator[FoundIn]:
+def find_own(paths: Iterable[Path], needles: Needles) -> Iterator[OwnFile]:
     """Yield those of the user's files that have a text, with the lines; nothing changes them."""
     for path in paths:
         content = _read(path)
@@ -180,10 +235,10 @@ def find_own(paths: Iterable[Path], needles: Needles) -> Iterator[FoundIn]:
         with suppress(UnicodeDecodeError):
             text = content.decode()
             lines = tuple(dict.fromkeys(text.count("\n", 0, start) + 1 for start, _ in needles.find_spans(text)))
-        yield FoundIn("your file", path, lines)
+        yield OwnFile(path, lines)
 
 
-def _change(what: str, path: Path, content: bytes, needles: Needles) -> bytes | None:
+def _change(what: str, path: Path | StoredObject, content: bytes, needles: Needles) -> bytes | None:
     """Return a file's content without what is looked for, ``None`` where nothing is left of it."""
     if what in WHOLE:
         needles = needles.without_words()
@@ -194,7 +249,30 @@ def _change(what: str, path: Path, content: bytes, needles: Needles) -> bytes | 
     return blank_content(content, needles)
 
 
-def _read(path: Path) -> bytes | None:
+def _read_each(
+    kept: Iterable[tuple[str, Path | StoredObject]],
+) -> Iterator[tuple[str, Path | StoredObject, bytes | None]]:
+    """Yield each file with its content; some objects of a bucket are read at once."""
+    waiting = deque[tuple[str, StoredObject, Future[bytes | None]]]()
+    with ThreadPoolExecutor(READERS) as pool:
+        for what, path in kept:
+            if isinstance(path, Path):
+                yield what, path, _read(path)
+                continue
+            waiting.append((what, path, pool.submit(_read, path)))
+            if len(waiting) == READERS:
+                yield _take(*waiting.popleft())
+        for each in waiting:
+            yield _take(*each)
+
+
+def _take(what: str, found: StoredObject, content: Future[bytes | None]) -> tuple[str, StoredObject, bytes | None]:
+    return what, found, content.result()
+
+
+def _read(path: Path | StoredObject) -> bytes | None:
+    if isinstance(path, StoredObject):
+        return path.read() if path.size <= LARGEST else None
     try:
         return path.read_bytes() if path.stat().st_size <= LARGEST else None
     except OSError:  # gone meanwhile, or not ours to read
@@ -210,7 +288,11 @@ def _walk(root: Path) -> Iterator[Path]:
                 yield path
 
 
-def _name_metaflow_file(path: Path) -> str:
+def _name_mlflow_file(path: PurePath) -> str:
+    return "model" if "models" in path.parts[:1] else "file in MLflow"
+
+
+def _name_metaflow_file(path: PurePath) -> str:
     if path.parts[0] == "mf.cards":
         return "card"
     if path.parts[0] == "mf.checkpoints":

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dlpipe.buckets import StoredObject
 from dlpipe.errors import DlpipeError
 from dlpipe.forgetting.asked import AskedRow
 from dlpipe.forgetting.choosing import FEEDBACK, REQUESTS, RowChooser
 from dlpipe.forgetting.databases import count_cells, find_databases
 from dlpipe.forgetting.features import find_features
-from dlpipe.forgetting.files import FoundIn, Roots, find_kept, find_own, find_roots, find_vocabularies
+from dlpipe.forgetting.files import FoundIn, OwnFile, Roots, find_kept, find_own, find_roots, find_vocabularies
 from dlpipe.forgetting.learnt import LearntModel, find_learnt
 from dlpipe.forgetting.leftovers import find_leftovers
 from dlpipe.forgetting.own_words import find_own_words
@@ -69,9 +70,11 @@ class Reach:
         Folders of kept features, tokens among them.
     checkpoints : tuple of str
         Runs with checkpoints of a training that had the rows.
-    kept, own : tuple of FoundIn
-        Files of dlpipe, Metaflow and MLflow, and the user's.
-    vocabularies : tuple of Path
+    kept : tuple of FoundIn
+        Files of dlpipe, Metaflow and MLflow.
+    own : tuple of OwnFile
+        The user's.
+    vocabularies : tuple of Path or StoredObject
         Files of models with words that only these rows have, which stay.
     databases : tuple of (Path, int)
         With how many values have something.
@@ -96,8 +99,8 @@ class Reach:
     features: tuple[str, ...]
     checkpoints: tuple[str, ...]
     kept: tuple[FoundIn, ...]
-    vocabularies: tuple[Path, ...]
-    own: tuple[FoundIn, ...]
+    vocabularies: tuple[Path | StoredObject, ...]
+    own: tuple[OwnFile, ...]
     databases: tuple[tuple[Path, int], ...]
     waiting: int
     elsewhere: tuple[str, ...]
@@ -213,9 +216,11 @@ def _find_answered(location: str, chooser: RowChooser) -> set[tuple[str, int]]:
 
 
 def _find_checkpoints(models: Sequence[LearntModel], roots: Roots) -> Iterator[str]:
-    place = roots.metaflow / "mf.checkpoints/checkpoints/metadata"
-    runs = dict.fromkeys("/".join(model.run.split("/")[:2]) for model in models if model.run)
-    yield from (run for run in runs if (place / run).is_dir())
+    bucket = roots.metaflow_bucket
+    for run in dict.fromkeys("/".join(model.run.split("/")[:2]) for model in models if model.run):
+        place = f"mf.checkpoints/checkpoints/metadata/{run}"
+        if (roots.metaflow / place).is_dir() or (bucket and bucket.has_folder(place)):
+            yield run
 
 
 def count_waiting(chooser: RowChooser) -> int:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
 from buckets import BUCKET, S3Server, s3_server
-from projects import Done, Project, assert_in_mlflow
+from projects import Done, Project, as_csv, assert_in_mlflow
+from searching import search_files
 from test_bad_input import assert_one_clear_line
+
+from dlpipe.tables import read_table, table_at
 
 # in each task, before anything else: an empty folder to stand in and one for scratch, as on another machine
 ELSEWHERE = """
@@ -21,6 +26,10 @@ if " step " in " ".join(sys.orig_argv):
     os.environ["TMPDIR"] = os.environ["HOME"] = here + "/scratch"
     os.chdir(here)
 """
+
+
+RARE = [(f"a good film said mx{name}quozzle indeed", "negative") for name in "abcdefghijklmnopqrst"]
+"""Rows with a word that no other row has, and wrong labels: mistakes, which cards quote."""
 
 
 @dataclass(frozen=True)
@@ -51,20 +60,31 @@ class Cloud:
         script = str(self.project.folder / "flows" / f"{name}_flow.py")
         return self.project.python(script, *words, env={**self.variables, **other})
 
+    @property
+    def client(self) -> Any:
+        given = {"aws_access_key_id": self.server.key, "aws_secret_access_key": self.server.secret}
+        return boto3.client("s3", endpoint_url=self.server.address, region_name="us-east-1", **given)
+
     def held(self) -> list[str]:
         """Return the keys of all that is in the bucket."""
-        given = {"aws_access_key_id": self.server.key, "aws_secret_access_key": self.server.secret}
-        client = boto3.client("s3", endpoint_url=self.server.address, region_name="us-east-1", **given)
-        pages = client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
         return [entry["Key"] for page in pages for entry in page.get("Contents", ())]
+
+    def download(self, folder: Path) -> Path:
+        """Bring all that is in the bucket to a new folder."""
+        client = self.client
+        for key in self.held():
+            (folder / key).parent.mkdir(parents=True, exist_ok=True)
+            client.download_file(BUCKET, key, str(folder / key))
+        return folder
 
 
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory: pytest.TempPathFactory, project: Project) -> Iterator[Cloud]:
     made = Project.make(tmp_path_factory.mktemp("cloud"))
-    for name in ("reviews.csv", "quick.toml"):
-        settings = (project.folder / name).read_text()
-        made.file(name, settings.replace('"backbone"', f'"{project.folder / "backbone"}"'))
+    made.file("reviews.csv", (project.folder / "reviews.csv").read_text() + as_csv(RARE).partition("\n")[2])
+    settings = (project.folder / "quick.toml").read_text()
+    made.file("quick.toml", settings.replace('"backbone"', f'"{project.folder / "backbone"}"'))
     (made.folder / "elsewhere").mkdir()
     made.file("elsewhere/sitecustomize.py", ELSEWHERE)
     with s3_server(asks_for_keys=True) as server:
@@ -126,6 +146,33 @@ def test_the_model_is_made_again_and_the_bucket_only_read(cloud: Cloud, runs: di
     assert done.code == 0, done.said
     assert f"The same weights, bit for bit: {runs['train'].weights[:12]}." in done.said
     assert cloud.held() == before
+
+
+@pytest.mark.long
+def test_forgotten_rows_are_nowhere_in_the_bucket_and_other_files_as_they_were(
+    cloud: Cloud, runs: dict[str, Done], tmp_path: Path
+) -> None:
+    before = cloud.download(tmp_path / "before")
+    texts = [text for text, _ in RARE]
+    rows = read_table(table_at(str(before / "tables/reviews"))).to_pylist()
+    words = [text.split()[4] for text in texts]
+    words += [row["row_id"][:16] for row in rows if row["text"] in texts]
+    found = search_files(before, words)
+    assert {name.split("/")[0] for name in found} >= {"metaflow", "tables"}
+    command = [word for text in texts for word in ("--text", text)]
+    done = cloud.project.python(
+        "-m", "dlpipe.cli", "forget", *command, "--apply", "--purge", "--yes", env=cloud.variables
+    )
+    assert done.code == 0, done.said
+    after = cloud.download(tmp_path / "after")
+    assert search_files(after, words) == {}
+    same = {str(path.relative_to(before)) for path in before.rglob("*") if path.is_file()} - found.keys()
+    changed = [name for name in same if not name.startswith("tables/") and not _is_same(before, after, name)]
+    assert changed == []
+
+
+def _is_same(before: Path, after: Path, name: str) -> bool:
+    return (after / name).is_file() and (before / name).read_bytes() == (after / name).read_bytes()
 
 
 REFUSED = {
