@@ -154,6 +154,10 @@ def test_without_apply_it_lists_what_rows_have_reached_and_changes_nothing(histo
         "reviews_requests": 1,
         "reviews_feedback": 1,
     }
+    answered = {table["name"]: table["models"] for table in said["tables"] if table["models"]}
+    names = ("reviews_predictions", "reviews_explanations", "reviews_requests")
+    assert answered == {name: ["models:/reviews/1"] for name in names}
+    assert "1 row, of reviews/1" in forget(f"reviews#{ids[0]}").output
     assert [model["uri"] for model in said["models"]] == ["models:/reviews/1", "models:/reviews-pipeline/1"]
     assert [model["lost_by_purge"] for model in said["models"]] == [True, False]
     assert said["your_files"] == [{"path": "films.csv", "lines": [52]}]

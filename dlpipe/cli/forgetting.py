@@ -192,7 +192,8 @@ def list_reached(reach: Reach) -> list[dict[str, str]]:
         many = f"{table.rows:,} row{'' if table.rows == 1 else 's'}" if table.rows else "none now"
         files = len(table.old_files)
         old = f", {files} old file{'' if files == 1 else 's'}" if files else ""
-        lines.append(_line(table.kind, table.name, f"{many}{old}", "new version; --purge deletes old files"))
+        by = f", of {format_names(table.models)}" if table.models else ""
+        lines.append(_line(table.kind, table.name, f"{many}{by}{old}", "new version; --purge deletes old files"))
     for model in reach.models:
         lost = model in reach.lost_models
         becomes = "marked" + ("; cannot be made again after --purge" if lost else "")
@@ -228,6 +229,18 @@ def _line(what: str, name: str, how: str, becomes: str) -> dict[str, str]:
     return {"what": what, "where": name, "how": how, "with --apply": becomes}
 
 
+def format_names(uris: Sequence[str]) -> str:
+    """Return the first of some versions of models, and how many more there are.
+
+    Examples
+    --------
+    >>> format_names(["models:/reviews/1", "models:/reviews/2"])
+    'reviews/1, reviews/2'
+    """
+    more = f" and {len(uris) - MOST_LINES} more" if len(uris) > MOST_LINES else ""
+    return ", ".join(uri.removeprefix("models:/") for uri in uris[:MOST_LINES]) + more
+
+
 def _shorten(path: str) -> str:
     return os.path.relpath(path) if path.startswith(os.getcwd() + os.sep) else path
 
@@ -260,7 +273,13 @@ def to_plain(reach: Reach) -> dict[str, Any]:
     return {
         "rows": [row.name for row in reach.rows],
         "tables": [
-            {"name": table.name, "kind": table.kind, "rows": table.rows, "old_files": list(table.old_files)}
+            {
+                "name": table.name,
+                "kind": table.kind,
+                "rows": table.rows,
+                "models": list(table.models),
+                "old_files": list(table.old_files),
+            }
             for table in reach.tables
         ],
         "models": [

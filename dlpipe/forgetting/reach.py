@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dlpipe.buckets import StoredObject
 from dlpipe.errors import DlpipeError
@@ -39,6 +39,8 @@ class ReachedTable:
     name, location, kind : str
     rows : int
         Of its latest version.
+    models : tuple of str
+        Of predictions, explanations and requests: the versions of models that answered, in any of its files.
     old_files : tuple of str
         Data files that only earlier versions name, or none.
     unreadable : tuple of int
@@ -50,6 +52,7 @@ class ReachedTable:
     location: str
     kind: str
     rows: int
+    models: tuple[str, ...]
     old_files: tuple[str, ...]
     unreadable: tuple[int, ...]
     search: FileSearch = field(compare=False, repr=False)
@@ -195,24 +198,60 @@ def find_tables(records: Records, chooser: RowChooser, problems: list[str]) -> I
             problems.append(str(error))
             continue
         if rows or old:
-            name = record.name
-            yield ReachedTable(name, record.location, record.kind, rows, tuple(old), tuple(unreadable), search)
+            yield ReachedTable(
+                record.name,
+                record.location,
+                record.kind,
+                rows,
+                tuple(_find_models(search, record.kind)),
+                tuple(old),
+                tuple(unreadable),
+                search,
+            )
     problems += [text for location, text in records.catalog.problems.items() if location not in problems]
 
 
 def _find_answered(location: str, chooser: RowChooser) -> set[tuple[str, int]]:
     """Return request and row of what a log has of the texts, in any of its files."""
+    from dlpipe.tables import FileSearch
+
+    search = FileSearch(location, chooser)
+    return {(row["request_id"], row["row"]) for row in _read_hits(search, ["request_id", "row"])}
+
+
+def _find_models(search: FileSearch, kind: str) -> list[str]:
+    """Return the versions of models whose answers a table has for the rows, in any of its files."""
+    if kind in ("predictions", "explanations"):
+        found = {row["model_version"] for row in _read_hits(search, ["model_version"]) if row}
+    elif kind == "requests":
+        asked = _read_hits(search, ["model", "version"])
+        found = {f"models:/{row['model']}/{row['version']}" for row in asked if row.get("version")}
+    else:
+        found = set()
+    return sorted(found, key=split_version)
+
+
+def split_version(uri: str) -> tuple[str, int]:
+    """Return the name of a model and the number of its version, to sort by.
+
+    Examples
+    --------
+    >>> split_version("models:/reviews/12")
+    ('models:/reviews', 12)
+    """
+    name, _, number = uri.rpartition("/")
+    return name, int(number) if number.isdecimal() else 0
+
+
+def _read_hits(search: FileSearch, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield some columns of the rows that a search finds, in any file of its table."""
     import pyarrow.parquet as pq
 
-    from dlpipe.tables import FileSearch, filesystem
+    from dlpipe.tables import filesystem
 
-    search, found = FileSearch(location, chooser), set[tuple[str, int]]()
-    for name in search.list_files():
-        if hit := search.look(name):
-            with filesystem(location).open_input_file(name) as stream:
-                table = pq.ParquetFile(stream).read(columns=["request_id", "row"]).take(list(hit.places))
-            found |= set(zip(table["request_id"].to_pylist(), table["row"].to_pylist(), strict=True))
-    return found
+    for found in search.find_all():
+        with filesystem(search.location).open_input_file(found.name) as stream:
+            yield from pq.ParquetFile(stream).read(columns=columns).take(list(found.places)).to_pylist()
 
 
 def _find_checkpoints(models: Sequence[LearntModel], roots: Roots) -> Iterator[str]:
