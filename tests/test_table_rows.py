@@ -31,6 +31,7 @@ from dlpipe.tables import (
     Sources,
     append,
     ingest,
+    locate_features,
     parse_condition,
     read_form,
     read_table,
@@ -449,11 +450,16 @@ def test_a_table_is_deleted_after_what_depends_on_it_is_named(folder):
     assert "apart" not in refused.stderr
     assert "Pass --yes" in refused.stderr
     assert table_at("films").rows == 30
+    kept = [Path(locate_features(table_at(name).path), "v0-train-tokens-ab") for name in ("films", "apart")]
+    for place in kept:
+        place.mkdir(parents=True)
+        (place / "words").write_text("a fine film")
     gone = json.loads(dlpipe("delete", "films", "--yes", "--json").stdout)
     assert [found["name"] for found in gone["dependents"]] == ["films_predictions", "films_quarantine", "A", "C"]
     assert gone["dependents"][2]["how"] == "runs with --table films"
     assert gone["dependents"][3]["how"] == "runs with --table films, the flow's default"
-    assert list_tables(folder) == ["apart", "films_predictions", "films_quarantine"]
+    assert list_tables(folder) == ["_features", "apart", "films_predictions", "films_quarantine"]
+    assert [place.is_dir() for place in kept] == [False, True]
     assert "no table at 'data/tables/films'" in said("delete", "films", "--yes")
     assert not (folder / "mlflow.db").exists()  # looking for models makes no store
 

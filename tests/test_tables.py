@@ -13,6 +13,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
+import boto3
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner
@@ -38,6 +39,7 @@ from dlpipe.tables import (
     ingest,
     list_parts,
     locate,
+    locate_features,
     read_table,
     stream_table,
     table_at,
@@ -453,7 +455,6 @@ def s3_port():
 
 @pytest.fixture
 def bucket(s3_port, monkeypatch):
-    import boto3
 
     for name, value in {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{s3_port}",
@@ -497,8 +498,6 @@ def dlpipe(*words):
 
 
 def list_keys(prefix: str) -> list[str]:
-    import boto3
-
     return [
         entry["Key"]
         for entry in boto3.client("s3").list_objects_v2(Bucket="tables", Prefix=prefix).get("Contents", [])
@@ -531,8 +530,12 @@ def test_tables_in_s3_are_listed_shown_exported_and_deleted(bucket, monkeypatch,
     assert table_at("reviews") == made
     for name in ("old", "none"):
         assert "is not a Delta table" in dlpipe("delete", name, "--yes").stderr
+    for name in ("reviews", "reviews_predictions"):
+        key = f"{locate_features(f'room/{name}')}/v0-train/words"
+        boto3.client("s3").put_object(Bucket="tables", Key=key, Body=b"a fine film")
     assert dlpipe("delete", "reviews", "--yes").exit_code == 0
     assert list_keys("room/reviews/") == []
+    assert list_keys("room/_features/") == ["room/_features/reviews_predictions/v0-train/words"]
     assert [row["table"] for row in json.loads(dlpipe("--json").stdout)] == ["old/films", "reviews_predictions"]
     write_table("reviews_predictions/inner", make_numbers(0, 1))
     inside = dlpipe("delete", "reviews_predictions", "--yes")

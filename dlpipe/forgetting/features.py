@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +12,6 @@ from dlpipe.errors import DlpipeError
 if TYPE_CHECKING:
     from dlpipe.lineage import Records
 
-FEATURES = "_features"
 ENTRY = re.compile(r"v(\d{1,18})-")
 
 
@@ -29,32 +27,16 @@ def find_features(records: Records, reached: Sequence[str]) -> Iterator[str]:
     reached : sequence of str
         The locations of the tables that have the rows.
     """
-    from dlpipe.tables import tables_root
+    from dlpipe.tables import locate_features, tables_root
 
     known = {record.location: record.kind for record in records.catalog.list_records()}
     roots = {location.rpartition("/")[0] for location in known} | {tables_root()}
     for root in sorted(roots):
-        for name in _list_folders(f"{root}/{FEATURES}"):
+        for name in _list_folders(locate_features(f"{root}/").rstrip("/")):
             location = f"{root}/{name}"
-            for entry in _list_folders(f"{root}/{FEATURES}/{name}"):
+            for entry in _list_folders(locate_features(location)):
                 if location in reached or location not in known or not _has_files(location, entry):
-                    yield f"{root}/{FEATURES}/{name}/{entry}"
-
-
-def delete_features(folder: str) -> None:
-    """Delete a folder of features, with all that is in it; one that is gone is none."""
-    if "://" not in folder:
-        shutil.rmtree(folder, ignore_errors=True)
-        return
-    from pyarrow.fs import FileSelector, FileType
-
-    from dlpipe.tables import explain_storage_errors, filesystem
-
-    with explain_storage_errors(folder):
-        store = filesystem(folder)
-        for file in store.get_file_info(FileSelector("", recursive=True, allow_not_found=True)):
-            if file.type == FileType.File:
-                store.delete_file(file.path)
+                    yield f"{locate_features(location)}/{entry}"
 
 
 def _has_files(location: str, entry: str) -> bool:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from dlpipe.errors import DlpipeError, MarkMoved, ServerRefused
 from dlpipe.forgetting.asked import AskedRow
 from dlpipe.forgetting.databases import clean_database, find_databases
-from dlpipe.forgetting.features import delete_features
 from dlpipe.forgetting.files import clean_file, find_own, find_roots
 from dlpipe.forgetting.learnt import LearntModel
 from dlpipe.forgetting.leftovers import delete_leftovers
@@ -219,13 +218,13 @@ def _purge(
     sources: bool,
     say: Callable[[str], None],
 ) -> None:
-    from dlpipe.tables import purge_rows
+    from dlpipe.tables import delete_folder, purge_rows
 
     needles = reach.chooser.needles
     if left := delete_leftovers(reach.leftovers):
         _count(done, "leftovers", left)
     for folder in reach.features:
-        delete_features(folder)
+        delete_folder(folder)
         _count(done, "features kept")
     for found in reach.kept:
         if clean_file(found, needles):

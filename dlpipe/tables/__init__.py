@@ -5,7 +5,13 @@ from dlpipe.tables._append_plan import to_row_id
 from dlpipe.tables._changes import LoggedCommit, has_commit, list_commits, list_files, read_commit, read_groups
 from dlpipe.tables._commit import Mark, retry_on_latest
 from dlpipe.tables._days import append_by_day, list_days, prepare_appends, tidy_days
-from dlpipe.tables._deletion import check_deletable, delete_table, find_deleted
+from dlpipe.tables._deletion import (
+    check_deletable,
+    delete_folder,
+    delete_table,
+    find_deleted,
+    locate_features,
+)
 from dlpipe.tables._forgotten import (
     FORGOTTEN,
     Forgetting,
@@ -131,6 +137,7 @@ __all__ = [
     "count_rows_to_remove",
     "decode_lines",
     "decode_texts",
+    "delete_folder",
     "delete_table",
     "describe_table",
     "end_forgetting",
@@ -161,6 +168,7 @@ __all__ = [
     "list_parts",
     "list_tables",
     "locate",
+    "locate_features",
     "make_batch",
     "mirror_version",
     "normalise",

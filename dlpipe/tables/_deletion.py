@@ -30,6 +30,7 @@ from dlpipe.tables._storage import (
 from dlpipe.tables._versions import LOG_FILE, make_missing_error
 
 DELETED = ".deleted-"
+FEATURES = "_features"
 LOG = "_delta_log"
 MARKER = f"{LOG}/.deleted"
 
@@ -76,7 +77,7 @@ def _check_inside(location: str, folders: Iterable[str]) -> None:
 
 
 def delete_table(path: str | Path) -> None:
-    """Delete the table at ``path``; called again after a kill, it deletes the rest.
+    """Delete the table at ``path`` and the features kept of it; called again after a kill, it deletes the rest.
 
     Raises
     ------
@@ -94,6 +95,7 @@ def delete_table(path: str | Path) -> None:
     []
     """
     location = check_deletable(path)
+    delete_folder(locate_features(location))  # first: of a table that a kill leaves they are made again
     if is_remote(location):
         _delete_remote(location)
         return
@@ -110,6 +112,33 @@ def delete_table(path: str | Path) -> None:
             raise TableNotFound(f"{show_path(str(folder))} was deleted by another process.") from None
         sync_folder(folder.parent)
         shutil.rmtree(hidden)
+
+
+def locate_features(location: str) -> str:
+    """Return the folder or URI beside a table in which features of it are kept, which can be made again.
+
+    Examples
+    --------
+    >>> locate_features("/data/tables/reviews")
+    '/data/tables/_features/reviews'
+    """
+    folder, _, name = location.rpartition("/")
+    return f"{folder}/{FEATURES}/{name}"
+
+
+def delete_folder(location: str) -> None:
+    """Delete a folder, or all files below a URI; one that is gone is none."""
+    if not is_remote(location):
+        if Path(location).is_dir():
+            shutil.rmtree(location, ignore_errors=True)
+        return
+    from pyarrow.fs import FileSelector, FileType
+
+    with explain_storage_errors(location):
+        store = filesystem(location)
+        for file in store.get_file_info(FileSelector("", recursive=True, allow_not_found=True)):
+            if file.type == FileType.File:
+                store.delete_file(file.path)
 
 
 def _list_remote(location: str) -> list[str]:

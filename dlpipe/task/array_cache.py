@@ -73,9 +73,10 @@ def locate_entry(table: str, key: Mapping[str, Any]) -> str:
     >>> locate_entry("/data/tables/reviews", {"kind": "tokens", "split": "train", "table": {"version": 3}})
     '/data/tables/_features/reviews/v3-train-tokens-601b7a5089da161b538b4317'
     """
-    folder, _, name = table.rpartition("/")
+    from dlpipe.tables import locate_features
+
     seen = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
-    return f"{folder}/_features/{name}/v{key['table']['version']}-{key['split']}-{key['kind']}-{seen}"
+    return f"{locate_features(table)}/v{key['table']['version']}-{key['split']}-{key['kind']}-{seen}"
 
 
 class Place(Protocol):
