@@ -198,6 +198,24 @@ def test_the_command_takes_files_and_tables_and_says_what_came_of_them(log, tmp_
     assert run.output.startswith("reviews: 1 of 2 answered rows have a label; 1 have had different ones; 1 labels")
 
 
+def test_a_label_that_names_no_row_is_refused_where_the_log_knows_several(log, tmp_path):
+    several, one = ask(log, "a fine film", "dull"), ask(log, "so so")
+    path = tmp_path / "labels.csv"
+    path.write_text(f"request_id,label\n{one.request_id},negative\n{several.request_id},negative\n")
+    for flushed in (False, True):
+        if flushed:
+            log.flush()
+        with pytest.raises(SettingError, match=rf"Label 2, for {several.request_id}: .* 2 rows: .* from 0 to 1"):
+            add_feedback("reviews", read_labels(path), source="labels.csv")
+        assert read_logged("reviews_feedback").num_rows == 0
+    path.write_text(
+        f"request_id,row,label\n{one.request_id},,negative\n{several.request_id},0,positive\n"
+        f"{make_request_id(1.0)},,negative\n"
+    )
+    assert add_feedback("reviews", read_labels(path), source="labels.csv").added == 3
+    assert labels_of()[several.request_id, 0] == "positive"
+
+
 @pytest.fixture
 def store(tmp_path):
     with untouched_environment():

@@ -628,15 +628,18 @@ def test_every_request_is_in_the_log_once_and_labels_come_by_http(store, tmp_pat
         first = answered[0]["request_id"]
         labels = [{"request_id": first, "row": row, "label": "positive"} for row in range(3)]
         assert running.post("/models/reviews/feedback", labels).json()["accepted"] == 3
-        assert (
-            running.post("/models/reviews/feedback", {"request_id": first, "label": "negative"}).status_code == 200
-        )
+        assert running.post("/models/reviews/feedback", {**labels[0], "label": "negative"}).status_code == 200
         for wrong, status, words in (
             ({"request_id": "mine", "label": "positive"}, 400, "no request id"),
             ({"request_id": first}, 400, "lacks 'label'"),
             (["positive"], 400, "Pass"),
             ([labels[0], {**labels[0], "label": "neutral"}], 400, "Label 1: 'neutral' is no class of the model"),
             ({**labels[0], "row": 3}, 400, "its request had 3 rows, counted from 0, and no row 3"),
+            (
+                {"request_id": first, "label": "positive"},
+                400,
+                "its request had 3 rows: give the number of the row",
+            ),
             ([], 400, "no rows"),
             (b"{", 400, "no JSON"),
         ):

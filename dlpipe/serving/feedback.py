@@ -10,7 +10,8 @@ import itertools
 import json
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,11 +62,14 @@ class Given:
         As tables hold it: a class, a number, several labels as a JSON list.
     row : int
         Of the request, from 0.
+    names_row : bool
+        Whether whoever gave it said which row; else it is row 0, and right only where the request had one.
     """
 
     request_id: str
     label: str
     row: int = 0
+    names_row: bool = True
 
 
 @dataclass(frozen=True)
@@ -119,13 +123,16 @@ def read_given(record: Mapping[str, Any], *, where: str) -> Given:
     Examples
     --------
     >>> read_given({"request_id": "01a221e0-e8fb-7abc-8def-0123456789ab", "label": 4}, where="the body")
-    Given(request_id='01a221e0-e8fb-7abc-8def-0123456789ab', label='4', row=0)
+    Given(request_id='01a221e0-e8fb-7abc-8def-0123456789ab', label='4', row=0, names_row=False)
     """
     if ID not in record or LABEL not in record:
         raise SettingError(
             f"{where} lacks {ID if ID not in record else LABEL!r}: pass {ID}, {LABEL} and perhaps {ROW}."
         )
-    return Given(_read_id(record[ID], where), _read_label(record[LABEL], where), _read_row(record.get(ROW), where))
+    row = record.get(ROW)
+    names_row = row not in (None, "")
+    number = _read_row(row, where) if names_row else 0
+    return Given(_read_id(record[ID], where), _read_label(record[LABEL], where), number, names_row)
 
 
 def _read_id(value: Any, where: str) -> str:
@@ -138,8 +145,6 @@ def _read_id(value: Any, where: str) -> str:
 
 
 def _read_row(value: Any, where: str) -> int:
-    if value in (None, ""):
-        return 0
     try:
         number = int(value)
         if isinstance(value, bool) or number != float(value) or not 0 <= number < MAX_ROW:
@@ -255,8 +260,16 @@ def add_feedback(model: str, given: Iterable[Given], *, source: str, root: Path 
         Whence they came, such as the name of a file.
     root : Path, optional
         The folder of journals.
+
+    Raises
+    ------
+    SettingError
+        When one names no row, and its request had several; nothing is added.
     """
     labels, table = list(given), name_table(model, FEEDBACK)
+    logged = _find_logged(model, labels, root)
+    _check_rows_named(labels, logged)
+    unknown = sum((one.request_id, one.row) not in logged for one in labels)
 
     def commit(before: TableVersion | None) -> Feedback:
         there, seen = read_logged_at(table, root=root)
@@ -275,7 +288,6 @@ def add_feedback(model: str, given: Iterable[Given], *, source: str, root: Path 
         if rows:
             at = 0 if seen is None else seen.version + 1
             version = append_by_day(table, make_feedback_rows(rows), at=at)
-        unknown = _count_unknown(model, labels, root)
         return Feedback(version, len(rows), len(labels) - len(rows), changed, unknown)
 
     return retry_on_latest(locate(table), commit)
@@ -394,20 +406,40 @@ def append_labelled(model: str, table: str, *, since: str = "", root: Path | Non
         return append([str(path)], table, settings=replace(settings, max_bad_share=1.0), labelled=True, named=[])
 
 
-def _count_unknown(model: str, labels: Sequence[Given], root: Path | None) -> int:
-    """Return how many labels are for a row that the log does not have."""
+def _find_logged(model: str, labels: Sequence[Given], root: Path | None) -> set[Place]:
+    """Return the rows that the log has of the requests that labels are for."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     if not labels:
-        return 0
+        return set()
     wanted = pa.array(sorted({one.request_id for one in labels}))
-    there: set[tuple[str, int]] = set()
+    there: set[Place] = set()
     table, since = name_table(model, REQUESTS), min(find_day(one.request_id) for one in labels)
     for rows in stream_logged(table, columns=[ID, ROW], since=since, root=root):
         found = rows.filter(pc.is_in(rows[ID], wanted))
         there.update(zip(found[ID].to_pylist(), found[ROW].to_pylist(), strict=True))
-    return sum((one.request_id, one.row) not in there for one in labels)
+    return there
+
+
+def _check_rows_named(labels: Sequence[Given], logged: Collection[Place]) -> None:
+    """Raise ``SettingError`` for a label that names no row, where the log knows several of its request."""
+    counts = Counter(request_id for request_id, _ in logged)
+    for number, one in enumerate(labels, 1):
+        if not one.names_row and counts[one.request_id] > 1:
+            why = describe_missing_row(counts[one.request_id])
+            raise SettingError(f"Label {number}, for {one.request_id}: {why} Nothing was added.")
+
+
+def describe_missing_row(rows: int) -> str:
+    """Return what to say of a label that names no row of a request that had several.
+
+    Examples
+    --------
+    >>> describe_missing_row(3)
+    'its request had 3 rows: give the number of the row, `row`, from 0 to 2.'
+    """
+    return f"its request had {rows} rows: give the number of the row, `row`, from 0 to {rows - 1}."
 
 
 def find_day(request_id: str) -> str:

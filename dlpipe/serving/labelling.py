@@ -15,7 +15,7 @@ from dlpipe.inference import read_card
 from dlpipe.registry import CHAMPION, resolve
 from dlpipe.serving.arrivals import check_rows
 from dlpipe.serving.bodies import load_json
-from dlpipe.serving.feedback import Given, read_given
+from dlpipe.serving.feedback import Given, describe_missing_row, read_given
 from dlpipe.serving.refusals import bad_request
 from dlpipe.task import find_task
 
@@ -46,10 +46,14 @@ class Answered:
         'its request had 2 rows, counted from 0, and no row 2.'
         >>> answered.find_error(Given("id", "good"), "stars")
         'its request was answered by reviews.'
+        >>> answered.find_error(Given("id", "good", names_row=False), "reviews")
+        'its request had 2 rows: give the number of the row, `row`, from 0 to 1.'
         """
         asked, rows = self._known.get(given.request_id, (model, given.row + 1))
         if asked != model:
             return f"its request was answered by {asked}."
+        if rows > 1 and not given.names_row:
+            return describe_missing_row(rows)
         if given.row >= rows:
             return f"its request had {rows} row{'s' * (rows > 1)}, counted from 0, and no row {given.row}."
         return ""
