@@ -21,7 +21,8 @@ from serving_kills import make_entry
 from dlpipe.cli import main
 from dlpipe.errors import KeysUnusable, SettingError
 from dlpipe.redaction import redact
-from dlpipe.serving.key_file import begin_of_day, create_key, read_keys, revoke_key
+from dlpipe.serving.guards import READ
+from dlpipe.serving.key_file import RIGHTS, begin_of_day, create_key, read_keys, revoke_key
 from dlpipe.serving.keys import KeyRing
 from dlpipe.serving.log_rows import REFUSED
 from dlpipe.serving.logged import read_logged
@@ -79,8 +80,19 @@ def test_a_key_may_do_what_it_was_made_for_and_nothing_else(file):
     assert {(found.status, found.message) for found in (refusal(ring, one) for one in wrong)} == {
         (401, "The key is not known here."),
     }
-    with pytest.raises(Refused):
+    with pytest.raises(Refused, match="no password here"):
         ring.check(f"Basic {shown}", model="reviews", right="predict")
+
+
+def test_what_a_model_is_may_be_read_by_who_may_ask_it_or_sees_the_page(file):
+    shown = {right: create_key(file, right, models=["reviews"], rights=[right])[1] for right in RIGHTS}
+    ring = KeyRing(file)
+    for right in ("predict", "admin"):
+        assert ring.check(f"Bearer {shown[right]}", model="reviews", right=READ)
+        assert refusal(ring, shown[right], model="tickets", right=READ).status == 403
+    for right in ("explain", "feedback"):
+        refused = refusal(ring, shown[right], right=READ)
+        assert (refused.status, "no right to predict or admin" in refused.message) == (403, True)
 
 
 def test_the_secret_is_in_no_file_and_the_file_is_for_its_owner_alone(file):

@@ -709,6 +709,14 @@ def test_a_server_with_keys_knows_who_asks(store, tmp_path) -> None:
             env={"DLPIPE_KEY": secrets["all"]},
         )
         assert done.exit_code == 0, done.output
+        for key, words in (
+            ("", "Send one in the header Authorization, as Bearer KEY. Set DLPIPE_KEY"),
+            ("x", "DLPIPE_KEY"),
+        ):
+            done = CliRunner().invoke(
+                main, ["predict", "--model", "reviews", "--url", running.address, "good"], env={"DLPIPE_KEY": key}
+            )
+            assert (done.exit_code, words in done.output, "[redacted]" in done.output) == (1, True, False)
         revoke_key(file, "all")
         time.sleep(2)
         assert ask("all").status_code == 401

@@ -154,7 +154,8 @@ def test_the_page_and_a_metric_say_that_requests_cannot_be_logged(store, tiny_mo
 
 
 @pytest.mark.slow
-def test_with_keys_the_page_takes_one_with_the_right_admin_as_a_password(store, tmp_path):
+def test_with_keys_the_page_takes_one_with_the_right_admin_as_a_password(store, tiny_model, tmp_path):
+    promote(register(tiny_model, "reviews", 0))
     path = tmp_path / "state/keys.json"
     admin, plain = (create_key(path, name, rights=rights)[1] for name, rights in KEYS)
     with serving(folder=tmp_path) as server:
@@ -166,6 +167,30 @@ def test_with_keys_the_page_takes_one_with_the_right_admin_as_a_password(store, 
         assert server.get("/", auth=("ana", admin)).status_code == 200
         assert server.get("/", headers={"Authorization": f"Bearer {admin}"}).status_code == 200
         assert server.get("/style.css").status_code == 200
+        linked = ("/docs", "/openapi.json", "/metrics", "/models", "/models/reviews")
+        assert server.post("/models/reviews", TEXTS, headers={"Authorization": f"Bearer {plain}"}).ok
+        page = server.get("/", auth=("ana", admin)).text
+        assert (
+            {"/metrics", "/models/reviews"}
+            <= set(re.findall(r'href="(/[^"]*)"', page))
+            <= {*linked, "/", "/style.css"}
+        )
+        for path in linked:
+            assert server.get(path, auth=("ana", admin)).status_code == 200, path
+            assert server.get(path, headers={"Authorization": f"Bearer {admin}"}).status_code == 200, path
+        for address in (page, server.get("/docs").text):
+            assert "-H &#34;Authorization: Bearer $DLPIPE_KEY&#34;" in address
+        assert server.get("/models/reviews", auth=("ana", plain)).status_code == 200
+        assert server.get("/metrics", auth=("ana", plain)).status_code == 403
+        asked = server.get("/models", headers={"Accept": "text/html,*/*"})
+        assert (asked.status_code, asked.headers["www-authenticate"].split()[0]) == (401, "Basic")
+        # what a browser sends for others
+        fetched = server.get("/models", auth=("ana", plain), headers={"Sec-Fetch-Site": "cross-site"})
+        posted = server.post("/models/reviews", TEXTS, auth=("ana", plain))
+        for refused in (fetched, posted):
+            assert (refused.status_code, "as Bearer KEY" in refused.text) == (401, True)
+        followed = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+        assert server.get("/models", auth=("ana", plain), headers=followed).status_code == 200
 
 
 KEYS = (("watcher", ("admin",)), ("caller", ("predict",)))

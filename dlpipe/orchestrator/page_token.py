@@ -30,7 +30,7 @@ def read_token(folder: Path) -> str:
         write_file(file, made, mode=0o600)
     except OSError as error:
         raise StateUnusable(
-            f"{file} cannot be read and written: {error.strerror}. --no-token does without."
+            f"{file} cannot be read and written: {error.strerror}. `--no-token` does without it."
         ) from None
     return made
 

@@ -12,6 +12,8 @@ from dlpipe.redaction import redact
 
 KEY = "DLPIPE_KEY"
 """The variable with the key that a server asks for."""
+NO_KEY = f"Set {KEY} to a key; `dlpipe keys create NAME` makes one where the server runs."
+SENT_KEY = f"It was sent the one in {KEY}."
 SECONDS = 90.0
 """More than a server takes to load a model and to answer."""
 
@@ -37,6 +39,7 @@ class Client:
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise SettingError(f"{redact(url)!r} is no address of a server. Write http://127.0.0.1:8720, say.")
         self.url = url.rstrip("/")
+        self._about_key = "" if key else SENT_KEY if os.environ.get(KEY) else NO_KEY
         key = os.environ.get(KEY) if key is None else key
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
 
@@ -110,6 +113,8 @@ class Client:
             return said
         message = find_message(said) or f"status {answer.status_code}, and nothing that a server of dlpipe says"
         error = ModelNotFound if answer.status_code == 404 and find_message(said) else ServerRefused
+        if answer.status_code == 401:
+            message = f"{message} {self._about_key}".rstrip()
         raise error(f"{redact(self.url)}: {message}")
 
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+READ = "read"
+"""What it takes to read what a model is: one of ``READERS``. No key has it by itself."""
+READERS = ("predict", "admin")
+
 
 class Grant(Protocol):
     """What a key may do.
@@ -26,7 +30,8 @@ class Guard(Protocol):
     def check(self, authorization: str | None, *, model: str, right: str) -> Grant:
         """Return what whoever sent the header ``Authorization`` may do, or raise a ``Refused``.
 
-        Called once a request, before its body is read. ``right`` is ``predict``, ``explain`` or ``admin``.
+        Called once a request, before its body is read. ``right`` is ``predict``, ``explain``,
+        ``feedback``, ``admin``, or ``READ``.
         """
 
     def charge(self, grant: Grant, rows: int) -> None:

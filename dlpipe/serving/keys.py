@@ -97,7 +97,7 @@ class KeyRing:
         model : str
             Which is asked; empty where none is.
         right : str
-            Which it takes.
+            Which it takes; ``READ`` for one of ``READERS``.
 
         Raises
         ------
@@ -113,8 +113,10 @@ class KeyRing:
         if state != "valid":
             told = "has been revoked" if state == "revoked" else "has ended"
             raise unauthorized(f"The key {key.id} {told}. Ask whoever gave it to you for another.", key.id)
-        if right not in key.rights:
-            raise forbidden(f"The key {key.id} has no right to {right}; it has: {', '.join(key.rights)}.", key.id)
+        wanted = guards.READERS if right == guards.READ else (right,)
+        if not any(one in key.rights for one in wanted):
+            told = f"The key {key.id} has no right to {' or '.join(wanted)}; it has: {', '.join(key.rights)}."
+            raise forbidden(told, key.id)
         if model and key.models and model not in key.models:
             raise forbidden(f"The key {key.id} may not ask the model {model[:100]!r}.", key.id)
         if key.rate:
@@ -182,8 +184,10 @@ class KeyRing:
     def _find(self, authorization: str | None) -> Key:
         """Return the key in a header, in a time that says nothing of how wrong a wrong one is."""
         if not authorization:
-            raise unauthorized("This server takes keys: send one in the header Authorization, as Bearer KEY.")
+            raise unauthorized("This server takes keys. Send one in the header Authorization, as Bearer KEY.")
         scheme, _, presented = authorization.partition(" ")
+        if scheme.lower() == "basic":  # a browser would send it for other sites, too
+            raise unauthorized("A key is no password here. Send it in the header Authorization, as Bearer KEY.")
         name, secret = "", ""
         if scheme.lower() == "bearer" and len(presented) < 200:
             mark, _, rest = presented.strip().partition("_")

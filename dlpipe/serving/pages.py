@@ -21,7 +21,7 @@ from dlpipe.pages import HEADERS, POLICY, STYLE
 from dlpipe.serving.entries import make_request_id
 from dlpipe.serving.followed import Followed
 from dlpipe.serving.following import Models
-from dlpipe.serving.guards import Guard, Open
+from dlpipe.serving.guards import READ, Guard, Open
 from dlpipe.serving.lookup import Aliases
 from dlpipe.serving.metrics import Metrics
 from dlpipe.serving.openapi import make_document
@@ -36,6 +36,8 @@ from dlpipe.serving.tensors import is_single_text, list_inputs, list_outputs
 LOGGER = logging.getLogger(__name__)
 Handler = Callable[[Request], Awaitable[Response]]
 ASK_FOR_KEY = ((b"www-authenticate", b'Basic realm="dlpipe: a key with the right admin, as the password"'),)
+FOREIGN = ("cross-site", "same-site")
+"""What a browser says in ``Sec-Fetch-Site`` of a request that a page of somebody else has it send."""
 
 
 class Shown(Protocol):
@@ -179,14 +181,9 @@ class Pages:
     async def status(self, request: Request) -> Response:
         """Answer with the first page: models, traffic, errors and swaps.
 
-        A browser sends a key as a password: it asks for one where there are keys. It takes the right ``admin``.
+        It takes the right ``admin``.
         """
-        try:
-            self.app.guard.check(read_password(request.headers.get("authorization")), model="", right="admin")
-        except Refused as refused:
-            if refused.status == 401:
-                refused.headers = ASK_FOR_KEY
-            raise
+        self._check(request, "", "admin")
         registered: Aliases = {}
         unseen = ""
         if not self.app.models.only:
@@ -202,6 +199,7 @@ class Pages:
             waiting=metrics.count_waiting(),
             draining=self.app.draining,
             address=address,
+            keys=self._takes_keys(),
         )
         return to_page(page)
 
@@ -215,16 +213,19 @@ class Pages:
 
     async def describe(self, request: Request) -> Response:
         """Answer with the same for people."""
-        return to_page(render_addresses(self._make_document()))
+        return to_page(render_addresses(self._make_document(), keys=self._takes_keys()))
 
     def _make_document(self) -> Json:
-        return make_document(keys=not isinstance(self.app.guard, Open))
+        return make_document(keys=self._takes_keys())
+
+    def _takes_keys(self) -> bool:
+        return not isinstance(self.app.guard, Open)
 
     # models ------------------------------------------------------------------------------------------------
 
     async def models(self, request: Request) -> Response:
         """Answer with the models that are registered, and what is loaded of them."""
-        self._check(request, "", "predict")
+        self._check(request, "", READ)
         loaded: dict[str, dict[str, Any]] = {}
         for followed in self.app.models.list_followed():
             loaded.setdefault(followed.name, {})[followed.alias] = describe_followed(followed)
@@ -289,11 +290,26 @@ class Pages:
 
     async def _find(self, request: Request) -> Served:
         name, which = request.path_params["name"], request.path_params.get("which", "")
-        self._check(request, name, "predict")
+        self._check(request, name, READ)
         return self.app.models.peek(name, which) or await self.app.load(name, which)
 
     def _check(self, request: Request, model: str, right: str) -> None:
-        self.app.guard.check(request.headers.get("authorization"), model=model, right=right)
+        """Raise ``Refused`` without a key of this right.
+
+        A browser sends a key as a password. It asks for one where it goes to a page, and is not heard where a page
+        of somebody else has it fetch an address of this server.
+        """
+        headers = request.headers
+        authorization = headers.get("authorization")
+        goes = headers.get("sec-fetch-mode") == "navigate"
+        if goes or headers.get("sec-fetch-site") not in FOREIGN:
+            authorization = read_password(authorization)
+        try:
+            self.app.guard.check(authorization, model=model, right=right)
+        except Refused as refused:
+            if refused.status == 401 and (request.url.path == "/" or "text/html" in headers.get("accept", "")):
+                refused.headers = ASK_FOR_KEY
+            raise
 
 
 def read_password(authorization: str | None) -> str | None:

@@ -135,7 +135,7 @@ def open_keys(settings: KeySettings, *, say: Callable[[str], None]) -> KeyRing |
     if path.exists():
         return KeyRing(path, used=count_used_rows, say=say)
     if settings.file:
-        raise SettingError(f"[serving.keys]: there is no file {path}. Make a key: dlpipe keys create NAME.")
+        raise SettingError(f"[serving.keys]: there is no file {path}. `dlpipe keys create NAME` makes it.")
     return None
 
 

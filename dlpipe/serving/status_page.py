@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 LAST_SWAPS = 20
 LONGEST_TEXT = 60
+KEY_OPTION = ' -H "Authorization: Bearer $DLPIPE_KEY"'
+"""What `curl` takes where there are keys."""
 NO_EXAMPLE = {"text": "I loved it."}
 WIDTH, HEIGHT = 600, 48
 """Units of the picture of requests; it is as wide as the page."""
@@ -90,6 +92,7 @@ def render(
     waiting: int = 0,
     draining: bool = False,
     address: str = "",
+    keys: bool = False,
     about: Mapping[str, Any] = {},
 ) -> str:
     """Return the page.
@@ -110,6 +113,8 @@ def render(
         Whether the server is about to end.
     address : str
         At which whoever asks has reached it.
+    keys : bool
+        Whether it takes keys.
     about : mapping
         What the foot shows of the server.
     """
@@ -132,7 +137,7 @@ def render(
         lost=asked.get(("", "")),
         bars=draw_bars(recent.list_slots()),
         swaps=view_swaps(models),
-        command=make_command(address, example) if (example := choose_example(views)) else "",
+        command=make_command(address, example, keys=keys) if (example := choose_example(views)) else "",
         distance=lambda at: format_distance(at, now),
         milliseconds=format_milliseconds,
         errors=format_errors,
@@ -145,8 +150,8 @@ def _template(name: str = "server.html") -> Template:
     return make_environment([folder], product="dlpipe serving").get_template(name)
 
 
-def render_addresses(document: Mapping[str, Any]) -> str:
-    """Return the page of the addresses in an OpenAPI document."""
+def render_addresses(document: Mapping[str, Any], *, keys: bool) -> str:
+    """Return the page of the addresses in an OpenAPI document, of a server that takes keys or none."""
     addresses = [
         (method.upper(), path, described["summary"])
         for path, item in document["paths"].items()
@@ -154,7 +159,10 @@ def render_addresses(document: Mapping[str, Any]) -> str:
         if method in ("get", "post")
     ]
     return _template("addresses.html").render(
-        addresses=addresses, description=document["info"]["description"], about={"dlpipe": __version__}
+        addresses=addresses,
+        description=document["info"]["description"],
+        key=KEY_OPTION if keys else "",
+        about={"dlpipe": __version__},
     )
 
 
@@ -233,7 +241,7 @@ def choose_example(views: Sequence[ModelView]) -> ModelView | None:
     return next(iter(known or [view for view in views if view.status in ("answers", "not loaded")]), None)
 
 
-def make_command(address: str, view: ModelView) -> str:
+def make_command(address: str, view: ModelView, *, keys: bool = False) -> str:
     """Return a command that asks for a prediction.
 
     Examples
@@ -243,7 +251,8 @@ def make_command(address: str, view: ModelView) -> str:
     curl http://127.0.0.1:8720/models/reviews --json '{"text":"I didn'"'"'t like it."}'
     """
     row = {name: cut(value) if isinstance(value, str) else value for name, value in view.example.items()}
-    return f"curl {address}{view.path} --json {shlex.quote(dump(row or NO_EXAMPLE).decode())}"
+    key = KEY_OPTION if keys else ""
+    return f"curl {address}{view.path}{key} --json {shlex.quote(dump(row or NO_EXAMPLE).decode())}"
 
 
 def cut(text: str) -> str:
