@@ -10,7 +10,7 @@ import pytest
 
 from dlpipe.bridge import follow
 from metaflow_extensions.dlpipe.plugins import mlflow_bridge
-from metaflow_extensions.dlpipe.plugins.mlflow_bridge import DOING, Follower
+from metaflow_extensions.dlpipe.plugins.mlflow_bridge import DOING, Follower, tells_receiver
 
 WAITS_AND = "import sys, time; sys.stdin.read(); "
 
@@ -77,3 +77,11 @@ def test_runs_of_a_folder_above_are_named_as_such(
     assert capsys.readouterr().err.startswith(
         f"The runs are those in {place / '.metaflow'}, of all projects below it"
     )
+
+
+@pytest.mark.parametrize(
+    ("setting", "tells"), [("", False), ("0", False), (" Off ", False), ("1", True), ("a", True)]
+)
+def test_a_receiver_of_openlineage_is_told_where_the_setting_names_one(setting, tells, monkeypatch):
+    monkeypatch.setenv("DLPIPE_OPENLINEAGE", setting)
+    assert tells_receiver() == tells

@@ -280,7 +280,7 @@ def test_forgetting_again_finds_nothing_left_and_says_so(history):
     ids = make_history(history)
     forget(f"reviews#{ids[0]}", "--apply", "--purge", "--yes")
     version = table_at("reviews").version
-    assert "forgotten before, by record" in forget(f"reviews#{ids[0]}", "--apply", "--purge", "--yes").stderr
+    assert "Forgotten before, by record" in forget(f"reviews#{ids[0]}", "--apply", "--purge", "--yes").stderr
     assert (table_at("reviews").version, len(read_forgotten().records)) == (version, 1)
 
 
@@ -478,7 +478,8 @@ def test_files_of_metaflow_and_mlflow_in_a_bucket_lose_the_text_and_keep_what_is
             ).encode(),
             "artifacts/farther/of_others.json": put["artifacts/farther/of_others.json"],
         }
-        assert "Nothing is left" in forget(f"reviews#{ids[0]}").output
+        again = json.loads(forget(f"reviews#{ids[0]}", "--json").stdout)
+        assert again["tables"] == again["files"] == []
 
 
 def test_what_killed_commands_left_goes_and_what_is_in_use_is_named(history, monkeypatch):
@@ -523,8 +524,8 @@ def test_what_cannot_be_searched_is_named_and_the_record_says_so(history, monkey
     (record,) = json.loads(forget("--records", "--json").output)
     assert record["state"] == "purged in part"
     again = forget(f"reviews#{ids[0]}", code=3).output
-    assert "Nothing is left" in again
-    assert "Not searched then: MLflow's files" in again
+    assert "Forgotten before, by record" in again
+    assert "Not searched: MLflow's files" in again
 
 
 def test_a_registered_example_goes_with_its_answer_and_the_others_stay(history):
@@ -556,6 +557,34 @@ def test_sources_lose_their_lines_only_where_that_is_asked_for(history):
     assert Path("films.csv").read_text().splitlines() == [
         line for line in before if not any(text in line for text in gone)
     ]
+
+
+@pytest.mark.parametrize("name", ["films.csv:52", "reviews#{}"])
+def test_a_line_that_stayed_when_its_row_was_forgotten_can_be_taken_out_later(history, name):
+    ids = make_history(history)
+    before = Path("films.csv").read_text().splitlines()
+    name = name.format(ids[0])
+    assert "Your own files still have them" in forget(name, "--apply", "--purge", "--yes").output
+    said = forget(name).output
+    assert "Forgotten before, by record" in said
+    assert "your file  films.csv  line 52" in said
+    assert "Nothing is left" not in said
+    forget(name, "--apply", "--purge", "--sources", "--yes")
+    assert Path("films.csv").read_text().splitlines() == [line for line in before if RARE[0] not in line]
+    assert "Nothing is left" in forget(f"reviews#{ids[0]}").output
+    assert search_files(history.folder, ["throckmorton"]) == {}
+
+
+def test_where_there_is_no_project_nothing_is_forgotten(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with untouched_environment():
+        for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "DLPIPE_TABLES"):
+            os.environ.pop(name, None)
+        keep_runs_in(tmp_path, monkeypatch)
+        done = CliRunner().invoke(main, ["forget", "--text", "cold soup", "--apply", "--yes"])
+    assert done.exit_code == 1
+    assert "There is nothing here: no table in" in done.output
+    assert list(tmp_path.rglob("_forgotten")) == []
 
 
 def test_what_stays_in_a_source_that_was_changed_is_said_and_the_record_says_so(history):

@@ -253,6 +253,16 @@ def test_a_line_inside_a_row_of_several_lines_is_none_of_its_own(history: Histor
     assert [str(*Records().find(f"new.csv:{line}")) for line in (2, 4)] == ["new.csv:2", "new.csv:4"]
 
 
+def test_a_row_whose_id_has_only_digits_is_no_move_of_the_model_of_that_name(history: History) -> None:
+    rows = history.ingest("TrainFlow/17", rows=many_rows(400))
+    promote(history.register("TrainFlow/17", rows))
+    row = next(row for row in list_ids(rows) if row[:5].isdecimal())
+    assert {node.kind for node in Records().find(f"reviews#{row[:5]}")} == {"row"}
+    with pytest.raises(NodeNotFound, match="Nothing is called"):
+        Records().find("reviews#0000000000000000")
+    assert [node.kind for node in Records().find("reviews@champion#1")] == ["move"]
+
+
 def test_a_move_that_no_champion_made_is_told_with_how_often_it_has_moved(history: History) -> None:
     rows = history.ingest("TrainFlow/17")
     before = tick()

@@ -192,16 +192,27 @@ def test_a_registry_that_fails_on_the_way_is_said_and_the_rest_is_shown(
     assert "Something may be missing: " in done.stderr
 
 
+RUN_EACH = """
+from dlpipe.cli import main
+
+for words in (["reviews"], ["check"], ["export", "--to", "events.jsonl"]):
+    try:
+        main(["lineage", *words])
+    except SystemExit as end:
+        print(end.code)
+"""
+
+
 def test_an_empty_project_says_where_it_looked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with untouched_environment():
         for name in ("MLFLOW_TRACKING_URI", "DLPIPE_TABLES"):
             os.environ.pop(name, None)
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW", "DLPIPE"))}
-        command = [sys.executable, "-m", "dlpipe.cli", "lineage", "reviews"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environ)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "Stand in the folder of the project" in done.stderr
+        program = [sys.executable, "-c", RUN_EACH]
+        done = subprocess.run(program, capture_output=True, text=True, check=False, cwd=tmp_path, env=environ)
+    assert done.stdout.split() == ["1", "1", "1"]
+    assert done.stderr.count("Stand in the folder of the project") == 3
     assert not list(tmp_path.iterdir())
 
 

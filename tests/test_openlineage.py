@@ -20,7 +20,7 @@ from stores import keep_runs_in, untouched_environment
 
 from dlpipe.bridge.marks import find_marks
 from dlpipe.cli import main
-from dlpipe.errors import ReceiverUnavailable
+from dlpipe.errors import ReceiverUnavailable, SettingError
 from dlpipe.lineage import Records
 from dlpipe.openlineage import export_events, open_receiver
 from dlpipe.openlineage.events import find_key
@@ -325,3 +325,17 @@ def test_a_bridged_run_is_refused_where_the_package_for_its_setting_is_missing()
     check_openlineage()
     with pytest.raises(BadSetting, match=r"pip install 'dlpipe\[openlineage\]'"):
         check_openlineage("no_such_package")
+
+
+@pytest.mark.parametrize(
+    ("setting", "address"),
+    [*((word, "far") for word in ("", "1", "0", "Off")), ("events.jsonl", "events.jsonl"), ("http://a/b", "a/b")],
+)
+def test_who_is_told_by_default_is_what_the_setting_or_the_url_names(setting, address, monkeypatch):
+    monkeypatch.setenv("DLPIPE_OPENLINEAGE", setting)
+    monkeypatch.setenv("OPENLINEAGE_URL", "http://far:5000")
+    assert address in open_receiver().address
+    monkeypatch.delenv("OPENLINEAGE_URL")
+    if address == "far":
+        with pytest.raises(SettingError, match="Nobody is named who is to be told"):
+            open_receiver()

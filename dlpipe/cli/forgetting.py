@@ -105,22 +105,16 @@ def forget_rows(
     from dlpipe.tables import read_forgotten
 
     store, known = Records(), read_forgotten()
+    store.check_something()
     asked = find_asked(store, targets, texts, known)
-    if not any(row.inputs for row in asked):
-        finished = [record for row in asked if (record := known.find(row.row_id)) and record.done]
-        if len(finished) == len(asked):
-            names = sorted({record.record for record in finished})
-            missing = sorted({place for one in finished for place in (one.done or {}).get("not_searched", ())})
-            say(f"Nothing is left: forgotten before, by record {' and '.join(names)}.", err=True)
-            left = sorted({path for one in finished for path in (one.done or {}).get("left", ())})
-            for place in missing:
-                say(f"Not searched then: {place}.", err=True)
-            for path in left:
-                say(f"It stayed in {path} then: take it out yourself.", err=True)
-            if json_:
-                say(json.dumps({"records": names, "not_searched": missing, "left": left}))
-            end_incomplete(not missing and not left)
+    finished = [record for row in asked if (record := known.find(row.row_id)) and record.done]
+    if len(finished) == len(asked):
+        names = " and ".join(sorted({record.record for record in finished}))
+        if not any(row.inputs for row in asked):
+            say(f"Nothing is left: forgotten before, by record {names}.", err=True)
+            end_forgotten(finished, json_=json_)
             return
+        say(f"Forgotten before, by record {names}. What is left:", err=True)
     reach = find_reach(store, asked, say=say_progress)
     if not json_:
         say("\n".join(describe_reach(reach, purge=purge)))
@@ -150,6 +144,21 @@ def forget_rows(
     if reach.own and not sources:
         say("Your own files still have them; so may copies of them elsewhere, and backups.", err=True)
     end_incomplete(reach.is_complete and not done.left)
+
+
+def end_forgotten(finished: Sequence[Forgetting], *, json_: bool) -> None:
+    """Print what was not searched, or stayed, when rows were forgotten of which nothing is left."""
+    done = [record.done or {} for record in finished]
+    missing = sorted({place for each in done for place in each.get("not_searched", ())})
+    left = sorted({path for each in done for path in each.get("left", ())})
+    for place in missing:
+        say(f"Not searched then: {place}.", err=True)
+    for path in left:
+        say(f"It stayed in {path} then: take it out yourself.", err=True)
+    if json_:
+        names = sorted({record.record for record in finished})
+        say(json.dumps({"records": names, "not_searched": missing, "left": left}))
+    end_incomplete(not missing and not left)
 
 
 def end_incomplete(is_complete: bool) -> None:
@@ -182,7 +191,7 @@ def describe_reach(reach: Reach, *, purge: bool) -> Iterator[str]:
         f" and {count - MOST_LINES:,} more" if count > MOST_LINES else ""
     )
     lines = list_reached(reach)
-    yield from format_table(lines) if lines else ["Nothing has them."]
+    yield from format_table(lines) if lines else ["Nothing has it." if count == 1 else "Nothing has them."]
 
 
 def list_reached(reach: Reach) -> list[dict[str, str]]:

@@ -138,7 +138,9 @@ def check(json_: bool) -> None:
     from dlpipe.lineage import Records, check_records, count_problems
 
     check_datastore()
-    found = check_records(Records(), on_step=lambda name: say(f"looking at {name}", err=True))
+    records = Records()
+    records.check_something()
+    found = check_records(records, on_step=lambda name: say(f"looking at {name}", err=True))
     if json_:
         say(json.dumps([vars(finding) for finding in found], indent=2))
     else:
@@ -149,7 +151,12 @@ def check(json_: bool) -> None:
 
 
 @lineage.command()
-@click.option("--to", metavar="FILE|URL", default="", help="Who is told; by default what OPENLINEAGE_URL names.")
+@click.option(
+    "--to",
+    metavar="FILE|URL",
+    default="",
+    help="Who is told; by default what DLPIPE_OPENLINEAGE or OPENLINEAGE_URL names.",
+)
 @click.option("--again", is_flag=True, help="Tell all, with the same ids, also what was told before.")
 @as_json
 def export(to: str, again: bool, json_: bool) -> None:
@@ -163,8 +170,10 @@ def export(to: str, again: bool, json_: bool) -> None:
       dlpipe lineage export --to lineage.jsonl
       dlpipe lineage export --to http://127.0.0.1:5000
     """
+    from dlpipe.lineage import Records
     from dlpipe.openlineage import export_events, open_receiver
 
+    Records().check_something()
     done = export_events(open_receiver(to), again=again, on_step=say_progress)
     if json_:
         say(json.dumps(vars(done), indent=2))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from dlpipe.errors import DlpipeError, NodeNotFound, NoRows, SchemaMismatch, SettingError
+from dlpipe.forgetting.sources import find_source_inputs
 from dlpipe.forgetting.words import Needle
 
 if TYPE_CHECKING:
@@ -81,7 +82,10 @@ def find_asked(
     rows: dict[tuple[str, str], AskedRow] = {}
     for row in found:  # of the same content in several tables, the first names it
         rows.setdefault((row.row_id, row.table and row.own_id), row)
-    return tuple(rows.values())
+    # what an earlier call took out of all tables may still stand in the file that brought it
+    gone = {row.row_id for row in rows.values() if not row.inputs}
+    left = find_source_inputs(records, gone) if gone else {}
+    return tuple(row if row.inputs else replace(row, inputs=left.get(row.row_id, {})) for row in rows.values())
 
 
 def _make_text_row(text: str) -> AskedRow:

@@ -223,14 +223,17 @@ def _purge(
     needles = reach.chooser.needles
     if left := delete_leftovers(reach.leftovers):
         _count(done, "leftovers", left)
+        say(f"leftovers of killed commands: {left:,} deleted")
     for folder in reach.features:
         delete_folder(folder)
         _count(done, "features kept")
-    for found in reach.kept:
-        if clean_file(found, needles):
-            _count(done, found.what)
-    if cleaned := sum(done.purged.values()):
-        say(f"{cleaned:,} files of runs and models cleaned")
+    if reach.features:
+        say(f"features kept: {len(reach.features):,} deleted")
+    cleaned = [found.what for found in reach.kept if clean_file(found, needles)]
+    for what in cleaned:
+        _count(done, what)
+    if cleaned:
+        say(f"{len(cleaned):,} file{'' if len(cleaned) == 1 else 's'} of runs and models cleaned")
     for database in find_databases(find_roots().state):
         if cells := clean_database(database, needles):
             _count(done, "database values", cells)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from dlpipe.errors import DlpipeError
 
 if TYPE_CHECKING:
     from dlpipe.lineage import Records
+    from dlpipe.tables import SourceLine
 
 LINES = (".csv", ".tsv", ".tab", ".txt", ".jsonl", ".ndjson")
 
@@ -38,6 +39,25 @@ def find_source_rows(records: Records, ids: Sequence[str]) -> Iterator[SourceRow
     A file that was changed since, such as by a call before this one, is read as it was read then.
     """
     found: dict[str, set[tuple[int, int]]] = {}
+    for name, lines in _read_sources(records):
+        with suppress(DlpipeError, OSError):  # what stays in it is said by whoever looks again
+            found.setdefault(name, set()).update(_find_lines(lines, set(ids)))
+    yield from (SourceRows(Path(name), tuple(sorted(lines))) for name, lines in found.items() if lines)
+
+
+def find_source_inputs(records: Records, ids: Collection[str]) -> dict[str, Mapping[str, Any]]:
+    """Return the values of rows with these ids, as far as they still stand in files that tables were read from."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for _, lines in _read_sources(records):
+        with suppress(DlpipeError, OSError):
+            found |= {line.row_id: line.inputs for line in lines if line.row_id in ids}
+    return found
+
+
+def _read_sources(records: Records) -> Iterator[tuple[str, Iterator[SourceLine]]]:
+    """Yield the name and the lines of each file that is there, once for each way in which it was read."""
+    from dlpipe.tables import read_source_lines
+
     read: set[tuple[str, str]] = set()
     for record in records.catalog.list_records("data", "quarantine"):
         for version, commit in record.commits.items():
@@ -46,19 +66,14 @@ def find_source_rows(records: Records, ids: Sequence[str]) -> Iterator[SourceRow
             form = repr((commit["form"], commit.get("settings")))
             for source in record.list_sources(version):
                 name = str(source["name"])
-                if (name, form) in read or not Path(name).is_file():
-                    continue
-                read.add((name, form))
-                with suppress(DlpipeError, OSError):  # what stays in it is said by whoever looks again
-                    found.setdefault(name, set()).update(_find_lines(source, commit, set(ids)))
-    yield from (SourceRows(Path(name), tuple(sorted(lines))) for name, lines in found.items() if lines)
+                if (name, form) not in read and Path(name).is_file():
+                    read.add((name, form))
+                    yield name, read_source_lines(source, commit, changed=True)
 
 
-def _find_lines(source: Mapping[str, Any], commit: Mapping[str, Any], ids: set[str]) -> Iterator[tuple[int, int]]:
-    from dlpipe.tables import read_source_lines
-
+def _find_lines(lines: Iterable[SourceLine], ids: set[str]) -> Iterator[tuple[int, int]]:
     begun = 0
-    for line in read_source_lines(source, commit, changed=True):
+    for line in lines:
         if begun:
             yield begun, line.number
         begun = line.number if line.row_id in ids else 0

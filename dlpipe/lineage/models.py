@@ -138,7 +138,8 @@ class ModelReader(Reader):
         if model is None:
             return
         if number:
-            if number.isdecimal() and alias == CHAMPION:
+            named = "@" in uri or uri.startswith("models:")  # else it is a row of the table of this name
+            if named and number.isdecimal() and alias == CHAMPION:
                 self._check_move(model, int(number))
                 yield (Node("move", name, int(number), CHAMPION),)
             return

@@ -76,6 +76,18 @@ class Records:
             AskedRowReader(self.catalog, rows, self.requests),
         )
 
+    def check_something(self) -> None:
+        """Raise ``NodeNotFound`` where there is neither a table, nor a model, nor a run."""
+        from dlpipe.bridge.marks import find_state_root
+        from dlpipe.tables import tables_root
+
+        runs = find_state_root()
+        if not (self.catalog.list_names() or self.models.records or self.models.problem or runs.is_dir()):
+            raise NodeNotFound(
+                f"There is nothing here: no table in {tables_root()!r}, no model in {find_registry_address()!r}, "
+                f"no run in {str(runs)!r}. Stand in the folder of the project."
+            )
+
     def find(self, text: str) -> tuple[Node, ...]:
         """Return what ``text`` means: one node, or several that are one thing, such as a row in several versions.
 

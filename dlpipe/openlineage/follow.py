@@ -25,8 +25,6 @@ from dlpipe.openlineage.outputs import Outputs
 from dlpipe.openlineage.receivers import Receiver, open_receiver
 from dlpipe.openlineage.run_events import RunEvents, Runs
 
-SETTING = "DLPIPE_OPENLINEAGE"
-"""Names the receiver, a file or an address; 1 for the server that ``OPENLINEAGE_URL`` names."""
 INTERVAL, LONGEST, OUTAGE = 1.0, 10.0, 5.0
 """Seconds between two looks at the run, at least and at most, and at most while a receiver does not answer."""
 NICE = 10
@@ -46,9 +44,8 @@ def main(pathspec: str, closed: str = "") -> None:
     collect_seldom()
     os.nice(NICE)
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads what libraries print
-    to = os.environ.get(SETTING, "")
     try:
-        receiver = open_receiver("" if to.lower() in ("1", "true", "yes") else to, retries=0)
+        receiver = open_receiver(retries=0)
     except SettingError as error:
         find_marks(pathspec).note_receiver(format_error(error))
         return

@@ -26,7 +26,10 @@ from dlpipe.redaction import redact, show_address
 
 ENDPOINT = "api/v1/lineage"
 URL, KEY = "OPENLINEAGE_URL", "OPENLINEAGE_API_KEY"
-HOW = "Pass --to FILE or --to http://HOST:PORT, or set OPENLINEAGE_URL."
+SETTING = "DLPIPE_OPENLINEAGE"
+"""Names who is told of runs while they happen: a file, an address, or 1 for the server of ``OPENLINEAGE_URL``."""
+ON, OFF = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
+HOW = f"Pass --to FILE or --to http://HOST:PORT, or set {SETTING} or {URL}."
 REFUSED, MISSING, LATER = (401, 403), (404, 405), (408, 425, 429)
 """Answers that mean: no key, no such address, and try again; all other 4xx are of the event itself."""
 RETRIES = 3
@@ -62,11 +65,12 @@ class Receiver(Protocol):
 
 
 def open_receiver(to: str = "", *, retries: int = RETRIES) -> Receiver:
-    """Return the receiver at a path or an address, by default the one that ``OPENLINEAGE_URL`` names.
+    """Return the receiver at a path or an address.
 
     Parameters
     ----------
     to : str, optional
+        By default what ``DLPIPE_OPENLINEAGE`` names, or ``OPENLINEAGE_URL``.
     retries : int, optional
         How often a server that does not answer is asked again at once.
 
@@ -75,7 +79,10 @@ def open_receiver(to: str = "", *, retries: int = RETRIES) -> Receiver:
     SettingError
         When it can be neither.
     """
-    to = to.strip() or os.environ.get(URL, "").strip()
+    if not (to := to.strip()):
+        to = os.environ.get(SETTING, "").strip()
+        if to.lower() in (*ON, *OFF):
+            to = os.environ.get(URL, "").strip()
     if not to:
         raise SettingError(f"Nobody is named who is to be told. {HOW}")
     scheme, found, rest = to.partition("://")

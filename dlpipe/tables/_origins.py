@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dlpipe.errors import BadSource, SourceNotFound
@@ -59,11 +59,14 @@ class SourceLine:
         Of the row that it becomes, without the ``-2`` of one that stood there before.
     reason : str
         Why the line by itself is bad; empty for a good one.
+    inputs : mapping
+        Its values by column.
     """
 
     number: int
     row_id: str
     reason: str
+    inputs: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 FindGroups = Callable[[str, str], Mapping[str, Collection[int]] | None]
@@ -171,7 +174,8 @@ def read_source_lines(
             continue
         reason = find_bad_reason(row, settings.form)
         row_id = to_row_id(settings.form.identify(row.values)) if reason in ("", MISSING_LABEL) else ""
-        yield SourceLine(row.line, row_id, reason)
+        names = (column.name for column in settings.form.inputs)
+        yield SourceLine(row.line, row_id, reason, dict(zip(names, row.values or (), strict=False)))
 
 
 def explain_missing_line(source: Mapping[str, Any], commit: Mapping[str, Any], number: int) -> str:

@@ -29,7 +29,8 @@ TASK_SECONDS = 20.0
 DOING = "doing: "
 """Before what the follower says of what it does; ``dlpipe.bridge.follow`` has the same."""
 OPENLINEAGE = "DLPIPE_OPENLINEAGE"
-"""Names who is told of the run as events of OpenLineage; ``dlpipe.openlineage.follow`` has the same."""
+"""Names who is told of the run as events of OpenLineage; ``dlpipe.openlineage.receivers`` has the same."""
+NOBODY = ("", "0", "false", "no", "off")
 STARTS, REST_SECONDS = 4, 0.5
 """How often a follower is started, and how long after it was killed."""
 
@@ -93,7 +94,7 @@ class MlflowBridge(StepDecorator):
             if any(str(word).lower() in ("1", "true", "yes") for word in required):
                 check_mlflow()
             self._followers[pathspec] = Follower(pathspec, interval=self._interval)
-            if os.environ.get(OPENLINEAGE):
+            if tells_receiver():
                 check_openlineage()
                 self._tellers[pathspec] = KeptProcess(make_command("dlpipe.openlineage.follow", pathspec))
             if not os.environ.get("MLFLOW_TRACKING_URI"):
@@ -157,7 +158,7 @@ class MlflowBridge(StepDecorator):
             note_resources(find_folder(pathspec), key)
         if os.environ.get("_DLPIPE_BRIDGE_FOLLOWED"):
             return
-        modules = ["dlpipe.bridge.follow", *(["dlpipe.openlineage.follow"] if os.environ.get(OPENLINEAGE) else [])]
+        modules = ["dlpipe.bridge.follow", *(["dlpipe.openlineage.follow"] if tells_receiver() else [])]
         kept = {name: value for name, value in os.environ.items() if not name.startswith("_DLPIPE_BRIDGE_")}
         for module in modules:
             command = make_command(module, pathspec, key)
@@ -223,6 +224,11 @@ def read_interval(given: Any) -> float:
         if seconds == 0 or 0.1 <= seconds < 1e6:
             return seconds
     raise BadSetting(f"resources={given!r} is no number of seconds. Give one from 0.1, such as 1, or 0 for none.")
+
+
+def tells_receiver() -> bool:
+    """Return whether somebody is named who is to be told of runs."""
+    return os.environ.get(OPENLINEAGE, "").strip().lower() not in NOBODY
 
 
 def check_openlineage(package: str = "openlineage") -> None:
@@ -336,7 +342,8 @@ class Follower(KeptProcess):
     def find_untold(self) -> str:
         """Return the line that a receiver of OpenLineage's events is behind; empty where none is."""
         problem = self._mark.receiver_problem() if hasattr(self, "_mark") else ""
-        return f"OpenLineage is behind ({problem}). To catch up: dlpipe lineage export" if problem else ""
+        catch_up = f"To catch up, with {OPENLINEAGE} set: dlpipe lineage export"
+        return f"OpenLineage is behind ({problem}). {catch_up}" if problem else ""
 
     def build_resume(self) -> str:
         """Return the command that resumes the run; nothing where no step has finished, or a scheduler does it."""
