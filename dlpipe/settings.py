@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -63,8 +64,11 @@ def read_settings(cls: type[T], values: Mapping[str, Any], *, where: str) -> T:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]) or "value"
-        is_list = first["type"] in ("tuple_type", "list_type")
-        reason = 'write a list, such as ["a", "b"]' if is_list else first["msg"][0].lower() + first["msg"][1:]
+        reason = first["msg"][0].lower() + first["msg"][1:]
+        if first["type"] in ("tuple_type", "list_type"):
+            reason = 'write a list, such as ["a", "b"]'
+        elif isinstance(first["input"], float) and math.isnan(first["input"]):
+            reason = "it is not a number"  # pydantic names the bound that it does not keep
         raise SettingError(
             f"{where}: {name} = {show_value(name, repr(first['input']))} is refused: {reason}."
         ) from None

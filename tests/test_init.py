@@ -526,6 +526,7 @@ def test_a_project_that_cannot_be_written_leaves_nothing(films: Path, monkeypatc
 @pytest.mark.parametrize(
     ("words", "line"),
     [
+        (["", "--data", "films.csv"], "The name of the folder is empty. Name the folder; . for this one."),
         (["films"], "dlpipe init needs --data or --dataset"),
         (["films", "--data", "films.csv", "--dataset", "wine"], "--data and --dataset are two sources"),
         (["films", "--dataset", "whine"], "scikit-learn has no data set 'whine'; did you mean 'wine'?"),

@@ -72,6 +72,14 @@ def test_what_names_nothing_is_an_error_and_no_traceback(history: History) -> No
         assert done.stderr.startswith("Error: "), (text, done.stderr)
 
 
+def test_a_wrong_option_shows_the_usage_that_the_help_shows() -> None:
+    usage = CliRunner().invoke(main, ["lineage", "--help"]).stdout.split("\n\n")[0].strip()
+    assert "NODE [OPTIONS]" in usage
+    done = CliRunner().invoke(main, ["lineage", "reviews", "--depth", "0"])
+    assert done.exit_code == 2
+    assert done.stderr.startswith(f"{usage}\n"), done.stderr
+
+
 def test_an_unknown_kind_is_told_with_those_that_there_are(history: History) -> None:
     history.ingest("TrainFlow/17")
     done = CliRunner().invoke(main, ["lineage", "reviews", "--kind", "modle"])

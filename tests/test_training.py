@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -194,6 +195,7 @@ def test_progress_reads_well_in_a_log(tiny_table: TableVersion, tiny_settings: T
     [
         ({"learning_rat": 1e-3}, "no setting 'learning_rat'; did you mean 'learning_rate'"),
         ({"learning_rate": 0}, "learning_rate = 0 is refused"),
+        ({"learning_rate": math.nan}, "learning_rate = nan is refused: it is not a number"),
         ({"epochs": 0}, "epochs = 0 is refused"),
         ({"strategy": "frieze"}, "strategy = 'frieze' is refused"),
         ({"dropout": "much"}, "dropout = 'much' is refused"),

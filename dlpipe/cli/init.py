@@ -23,8 +23,18 @@ WHATS = {
 }
 
 
+class NamedFolder(click.Path):
+    """A folder that somebody named: no name is what an unset variable leaves, and would be the current folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the folder."""
+        if value == "":
+            raise SettingError("The name of the folder is empty. Name the folder; . for this one.")
+        return super().convert(value, param, ctx)
+
+
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("folder", type=NamedFolder(path_type=Path, file_okay=False))
 @click.option("--data", metavar="FILE", help="File to learn from: CSV, JSON Lines, Parquet or a Delta table.")
 @click.option(
     "--dataset", metavar="NAME", help="Instead of --data, a data set of scikit-learn: breast_cancer, iris or wine."

@@ -23,6 +23,10 @@ class NodeCommands(OneLineErrors):
         word = next((word for word in args if not word.startswith("-")), None)
         return super().parse_args(ctx, args if word in self.commands else ["show", *args])
 
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write it as the help of the hidden command has it: errors show it."""
+        write_usage(ctx, formatter)
+
 
 class NodeCommand(click.Command):
     """The command that is meant where none is named."""
@@ -38,11 +42,14 @@ class NodeCommand(click.Command):
             raise
 
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write it without its name, and the other one beside it."""
-        path = ctx.parent.command_path if ctx.parent else ctx.command_path
-        formatter.write_usage(path, "NODE [OPTIONS]")
-        formatter.write_usage(path, "check [OPTIONS]")
-        formatter.write_usage(path, "export [OPTIONS]")
+        """Write it without its name, and the others beside it."""
+        write_usage(ctx.parent or ctx, formatter)
+
+
+def write_usage(ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    """Write how `dlpipe lineage` is used, by the context of the group."""
+    for words in ("NODE [OPTIONS]", "check [OPTIONS]", "export [OPTIONS]"):
+        formatter.write_usage(ctx.command_path, words)
 
 
 @click.group(cls=NodeCommands)
