@@ -1,7 +1,7 @@
 "use strict";
 // Draws the graph that stands in the page; texts are set as texts, never as markup.
 const {nodes, edges} = JSON.parse(document.getElementById("graph").textContent);
-const WIDTH = 212, HEIGHT = 42, BESIDE = 56, BELOW = 12, EDGE = 20, PADDING = 10, SMALLEST = 0.75;
+const WIDTH = 212, HEIGHT = 42, BESIDE = 56, BELOW = 12, EDGE = 20, PADDING = 10, SMALLEST = 0.75, LOW = 0.7;
 const svg = document.querySelector("svg"), details = document.getElementById("details");
 const page = document.getElementById("page"), drawing = document.getElementById("drawing");
 const opened = new Set();
@@ -43,11 +43,14 @@ function place(boxes, links) {
   return {width: 2 * EDGE + used.length * (WIDTH + BESIDE) - BESIDE, height: 2 * EDGE + tallest * (HEIGHT + BELOW)};
 }
 
+const measure = (width, size) => Math.min(1, Math.max(SMALLEST, width / size.width));
+
 // All columns are in view where that leaves letters that can be read: details go below a drawing that is wide and low.
 function fit(size) {
   page.classList.remove("low");
-  page.classList.toggle("low", size.width > drawing.clientWidth && size.height < page.clientHeight / 2);
-  const scale = Math.min(1, Math.max(SMALLEST, drawing.clientWidth / size.width));
+  const high = size.height * measure(page.clientWidth, size);
+  page.classList.toggle("low", size.width > drawing.clientWidth && high < page.clientHeight * LOW);
+  const scale = measure(drawing.clientWidth, size);
   svg.setAttribute("viewBox", `0 0 ${size.width} ${size.height}`);
   svg.setAttribute("width", Math.floor(size.width * scale));
   svg.setAttribute("height", Math.floor(size.height * scale));

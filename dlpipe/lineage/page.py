@@ -51,10 +51,10 @@ def _tell_ends(graph: Graph) -> str:
         for root in graph.roots[:1]
         for direction in TITLES
     }
-    return "".join(
-        f"<p><span>{escape(title)}</span> {escape(make_visible(text)) or 'nothing that is shown here'}</p>"
-        for title, text in told.items()
-    )
+    lines = [
+        f"<p><span>{escape(title)}</span> {escape(make_visible(text))}</p>" for title, text in told.items() if text
+    ]
+    return "".join(lines) or "<p>Nothing else is known that it came of or that came of it.</p>"
 
 
 def lay_out(graph: Graph) -> dict[str, Any]:
