@@ -537,6 +537,7 @@ def test_a_project_that_cannot_be_written_leaves_nothing(films: Path, monkeypatc
         ),
         (["films", "--data", "films.csv", "--task", "text"], "This environment has no task 'text'"),
         (["my films", "--data", "films.csv"], "'my films' cannot name a project"),
+        (["films_predictions", "--data", "films.csv"], "'films_predictions' cannot name a project: its table"),
         (["films", "--update"], "'films' is no project of dlpipe init"),
         (["films", "--update", "--data", "films.csv"], "--update takes no other option: --data."),
         (["films", "--data", "films.csv", "--separator", "xx"], "separator (--separator) = 'xx' is refused"),

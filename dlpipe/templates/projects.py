@@ -28,6 +28,8 @@ CHECKED_ROWS = 10_000
 DATASET_TASK = "tabular-classification"
 """What is learnt from the data sets of scikit-learn: all of them are numbers with a class."""
 NAME = re.compile(r"[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?", re.ASCII)
+DERIVED = re.compile(r"(.+)_(?:predictions|explanations|quarantine|drift|requests|feedback)")
+"""Tables that belong to another: an ingest into one would replace its rows where projects share their tables."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,11 @@ def _check_project_name(name: str) -> None:
     if not NAME.fullmatch(name):
         raise SettingError(
             f"{name!r} cannot name a project, its table and its model: use letters, digits, '-', '_' and '.'. "
+            "Name another folder, or pass --name."
+        )
+    if belongs := DERIVED.fullmatch(name):
+        raise SettingError(
+            f"{name!r} cannot name a project: its table would be one that belongs to the table {belongs[1]!r}. "
             "Name another folder, or pass --name."
         )
 
