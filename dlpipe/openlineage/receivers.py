@@ -225,7 +225,7 @@ class ServerReceiver:
         told = f"status {status}{f', {text}' if text else ''}"
         if status in REFUSED:
             return ReceiverUnavailable(
-                f"{self.address} wants a key: {told}. Set {KEY}, or auth in openlineage.yml"
+                f"{self.address} wants a key ({told}). Set {KEY}, or auth in openlineage.yml"
             )
         if status in MISSING:
             return ReceiverUnavailable(f"{self.address} takes no events ({told}). Give its whole address")
