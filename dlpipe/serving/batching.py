@@ -30,18 +30,22 @@ from dlpipe.serving.served import Record, Served, measure_costs
 
 FIRST_RATE = 5_000.0
 """Tokens a second that one lane is taken to compute until it has been measured."""
-LEAST_TOKENS, BATCH_SECONDS = 512, 0.05
-"""A batch of more tokens is made only where it takes no longer: in torch on two cores, a snippet of 27 tokens took
-14.0 ms alone, 7.8 in batches of 8, 7.5 of 16 and 7.8 of 32, and whoever comes next waits for all of them."""
+LEAST_TOKENS, BATCH_SECONDS = 256, 0.05
+"""A batch of more tokens is made only where it takes no longer, for whoever comes next waits for all of it.
+
+In torch on two cores, a snippet of 27 tokens took 14.0 ms alone, 7.8 in batches of 8, 7.5 of 16 and 7.8 of 32.
+With five times as many requests as there are answers for, the slowest percent waited 2.0 to 2.6 times as long as
+with 32 clients in batches of 512 tokens, and 1.4 to 1.9 times in batches of 256.
+"""
 SPREAD = 2.0
 """How many times slower than they are computed the rows of one request come to their turns. An idle lane does not
 wait for turns; a request of many rows leaves room for others, also where it is computed slower than expected."""
 STEADY, STEADY_ROWS = 0.05, 24
 """How long a queue may be that stays: so much of ``max_wait``, and so many rows in any case.
 
-With 16 or 20 rows some of 32 clients were refused that each wait for their answers; with 32 rows, and five times
-as many requests as there are answers for, the slowest percent waited 3 times as long as with 32 clients, and with
-24 twice as long.
+With 16 or 20 rows some of 32 clients were refused that each wait for their answers; with 32 rows, five times as
+many requests as there are answers for, and batches of 512 tokens the slowest percent waited 3 times as long as
+with 32 clients, and with 24 rows twice as long.
 """
 BURST_SECONDS, CALM_SECONDS = 0.05, 5.0
 """For how long a queue may grow beyond that, which it may again after so many seconds in which it has not."""
