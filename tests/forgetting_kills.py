@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,16 @@ CHANGES = ("open", "os.remove", "os.rename", "os.link", "os.mkdir", "os.rmdir", 
 
 
 def forget_until(words: list[str], kill_at: int, count: Path, folder: str, environ: dict[str, str]) -> None:
-    """In a process of its own: forget, and be gone as with kill -9 at the change of files with this number."""
+    """In a process of its own: forget, and be gone as with kill -9 at the change of files with this number.
+
+    Its temporary folders are its own: it removes what killed commands left there, which counts as changes.
+    """
+    scratch = count.with_name("scratch")
+    scratch.mkdir(parents=True, exist_ok=True)
     os.chdir(folder)
     os.environ.clear()
-    os.environ.update(environ)
+    os.environ.update(environ, TMPDIR=str(scratch))
+    tempfile.tempdir = str(scratch)
     seen = 0
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
