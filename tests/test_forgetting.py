@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -30,6 +31,7 @@ from texts import reviews
 
 from dlpipe.cli import main
 from dlpipe.forgetting.contents import blank_content
+from dlpipe.forgetting.databases import clean_database
 from dlpipe.forgetting.words import Needles
 from dlpipe.lineage import Records, check_records
 from dlpipe.registry import resolve
@@ -428,6 +430,33 @@ def test_artifacts_pages_and_databases_lose_the_text_and_nothing_else(history):
     assert read["shown"]["worst"][0]["text"] == "_ _ _ _ _ _."
     assert read["ids"].tolist() == ["_", ids[1]]
     assert history.client.get_experiment("0").tags["note"] == "they wrote _ _ _ _ _ _. again"
+
+
+def test_what_is_called_as_a_word_of_the_text_keeps_its_name(history):
+    text = "Our weekend at the gasthof of Quirinius was spoiled by the kapellmeister"
+    rows = history.ingest("TrainFlow/17", rows=[*reviews()[:60], (text, "negative"), *reviews()[-60:]])
+    history.register("TrainFlow/17", rows, name="gasthof")
+    history.client.create_experiment("quirinius")
+    history.client.set_experiment_tag("0", "guest", "kapellmeister")
+    blob = history.folder / ".metaflow/TrainFlow/data/ab/abcd"
+    blob.parent.mkdir(parents=True)
+    blob.write_text(json.dumps(["gasthof", "quirinius", "kapellmeister"]))
+    forget(f"reviews#{find_id(rows, text)}", "--apply", "--purge", "--yes")
+    models = {model.name for model in history.client.search_registered_models()}
+    assert models == {"gasthof", "gasthof-pipeline"}
+    assert {experiment.name for experiment in history.client.search_experiments()} == {"Default", "quirinius"}
+    assert history.client.get_experiment("0").tags["guest"] == "kapellmeister"
+    assert json.loads(blob.read_text()) == ["gasthof", "quirinius", "_"]
+
+
+def test_two_names_that_are_both_the_text_stay_two(tmp_path):
+    with sqlite3.connect(tmp_path / "some.db") as connection:
+        connection.execute("CREATE TABLE notes (name TEXT UNIQUE)")
+        connection.executemany("INSERT INTO notes VALUES (?)", [(RARE[0],), (RARE[0].upper(),), ("soup",)])
+    assert clean_database(tmp_path / "some.db", Needles.from_texts([RARE[0]])) == 2
+    with sqlite3.connect(tmp_path / "some.db") as connection:
+        names = [name for (name,) in connection.execute("SELECT name FROM notes ORDER BY rowid")]
+    assert names == ["_ _ _ _ _ _.", "_ _ _ _ _ _. 2", "soup"]
 
 
 def test_files_of_metaflow_and_mlflow_in_a_bucket_lose_the_text_and_keep_what_is_noted_beside_them(

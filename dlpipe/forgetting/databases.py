@@ -1,4 +1,7 @@
-"""Texts in the SQLite databases of MLflow and of the scheduler: notes, tags, payloads of events."""
+"""Texts in the SQLite databases of MLflow and of the scheduler: notes, tags, payloads of events.
+
+Single words are not looked for: a value that is one may be a name, a user or a parameter.
+"""
 
 from __future__ import annotations
 
@@ -35,18 +38,24 @@ def find_databases(state: Path) -> list[Path]:
 
 def count_cells(database: Path, needles: Needles) -> int:
     """Return how many values of a database have something that is looked for."""
+    needles = needles.without_words()
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=BUSY_SECONDS)) as connection:
         return sum(1 for _ in _find_cells(connection, needles))
 
 
 def clean_database(database: Path, needles: Needles) -> int:
     """Blank what is looked for in all values of a database, and rewrite its file; return how many there were."""
+    needles = needles.without_words()
     with closing(sqlite3.connect(database, timeout=BUSY_SECONDS, isolation_level=None)) as connection:
         connection.execute("PRAGMA secure_delete = ON")
         connection.execute("BEGIN IMMEDIATE")
         found = list(_find_cells(connection, needles))
         for table, column, row, value in found:
-            connection.execute(f'UPDATE "{table}" SET "{column}" = ? WHERE rowid = ?', (needles.blank(value), row))
+            update, blank = f'UPDATE "{table}" SET "{column}" = ? WHERE rowid = ?', needles.blank(value)
+            try:
+                connection.execute(update, (blank, row))
+            except sqlite3.IntegrityError:  # no two may be the same
+                connection.execute(update, (f"{blank} {row}", row))
         connection.execute("COMMIT")
         if found:  # free pages and the write-ahead log still have it
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -74,6 +74,8 @@ class Roots:
     mlflow_buckets : tuple of BucketFolder
     elsewhere : tuple of str
         Addresses of stores that nobody looks into, or that do not answer.
+    experiments : tuple of str
+        What those of MLflow are called.
     """
 
     metaflow: Path
@@ -83,6 +85,7 @@ class Roots:
     metaflow_bucket: BucketFolder | None
     mlflow_buckets: tuple[BucketFolder, ...]
     elsewhere: tuple[str, ...]
+    experiments: tuple[str, ...]
 
     def list_kept(self) -> Iterator[tuple[str, Path | StoredObject]]:
         """Yield what each file is that dlpipe, Metaflow or MLflow keep, databases and tables aside."""
@@ -139,19 +142,18 @@ def find_roots() -> Roots:
     elsewhere = []
     root = tables_root()
     tables = None if "://" in root else Path(root)
-    locations: set[str] = set()
+    experiments: dict[str, str] = {}
     try:
         store = open_store()
         with tracking_errors(store):
-            locations = {
-                experiment.artifact_location for experiment in store.client().search_experiments(view_type=3)
-            }
+            found = store.client().search_experiments(view_type=3)
+            experiments = {experiment.name: experiment.artifact_location for experiment in found}
         uris = dict.fromkeys([store.uri, store.registry_uri])
         elsewhere += [f"MLflow's database ({show_address(uri)})" for uri in uris if not uri.startswith("sqlite:")]
     except DlpipeError as error:
         elsewhere.append(f"MLflow's files and database ({error})")
     mlflow, buckets = set[Path](), list[BucketFolder]()
-    for location in sorted(locations):
+    for location in sorted(set(experiments.values())):
         local = location.removeprefix("file://")
         if is_s3(location):
             if not any(f"{location}/".startswith(f"{bucket.address.rstrip('/')}/") for bucket in buckets):
@@ -175,6 +177,7 @@ def find_roots() -> Roots:
         metaflow[0] if metaflow else None,
         tuple(buckets),
         tuple(elsewhere),
+        tuple(experiments),
     )
 
 

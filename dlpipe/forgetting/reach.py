@@ -143,7 +143,7 @@ def find_reach(records: Records, rows: Sequence[AskedRow], *, say: Say) -> Reach
     """
     chooser, roots = RowChooser(rows), find_roots()
     say("looking at tables")
-    chooser.own_words = find_own_words(records.catalog.list_records("data"), chooser)
+    chooser.own_words = find_own_words(records, chooser, roots.experiments)
     # before the tables: what a server brings into one meanwhile is then found twice, and not missed
     waiting = count_waiting(chooser)
     problems: list[str] = []
