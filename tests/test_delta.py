@@ -8,18 +8,22 @@ from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from delta_tables import column, foreign_table, protocol
+from deltalake import DeltaTable
 from texts import reviews
 
 from dlpipe.errors import TableDamaged, TableVersionNotFound, UnsupportedFeature
 from dlpipe.tables import (
     Sources,
     append,
+    find_rows,
     history,
     ingest,
     list_parts,
     read_added,
+    read_groups,
     read_part,
     read_table,
     stage_part,
@@ -186,6 +190,22 @@ def test_a_column_that_a_file_spells_in_another_case_is_read(tmp_path):
     rows = {"p.parquet": (pa.table({"col-1": ["w"]}), {})}
     path = foreign_table(tmp_path / "m", mapped, rows, asks=V2, properties=BY_NAME)
     assert read_table(table_at(path)).to_pylist() == [{"review": "w"}]
+
+
+def test_rows_that_another_program_wrote_as_views_are_chosen_and_found(tmp_path):
+    rows = pa.table({"row_id": ["a", "b", "c"], "split": ["train", "test", "train"], "bytes": [b"1", b"2", b"3"]})
+    write_table(str(tmp_path), rows.append_column("lists", pa.array([["x"], ["y"], ["z"]])))
+    DeltaTable(tmp_path).delete("row_id = 'a'")
+    (file,) = DeltaTable(tmp_path).file_uris()
+    assert pq.read_schema(file).field("row_id").type == pa.string_view()
+    version = table_at(tmp_path)
+    assert read_table(version, split="train")["row_id"].to_pylist() == ["c"]
+    assert read_table(version, split="train", columns=["lists"]).to_pylist() == [{"lists": ["z"]}]
+    assert read_part(list_parts(version)[0], split="test")["bytes"].to_pylist() == [b"2"]
+    wanted = stream_table(version, columns=["bytes"], where="row_id = 'c' and split = 'train'")
+    assert pa.Table.from_batches(wanted).to_pylist() == [{"bytes": b"3"}]
+    assert [row.values for row in find_rows(version, "row_id", "b", columns=["split"])] == [{"split": "test"}]
+    assert list(read_groups(str(tmp_path), Path(file).name, "row_id")) == [["b", "c"]]
 
 
 def test_two_spellings_and_those_inside_a_struct_are_refused(tmp_path):

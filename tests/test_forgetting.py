@@ -321,6 +321,28 @@ def test_a_table_of_another_program_with_its_statistics_and_checkpoint(history):
     assert sorted(row["note"] for row in read_all("theirs")) == ["soup", "soup", "zebra", "zebra"]
 
 
+def test_rows_are_found_and_taken_out_where_another_program_has_written_them_anew(history):
+    rows = pa.table({"row_id": list("789"), "note": [RARE[0], "soup", "zebra"], "tags": [["a"], ["b"], ["c"]]})
+    write_deltalake("tables/theirs", rows)
+    DeltaTable("tables/theirs").update(updates={"row_id": "'10'"}, predicate="row_id = '9'")
+    data = history.ingest("TrainFlow/17", rows=[*reviews()[:40], *reviews()[-40:], (RARE[1], "negative")])
+    other = list_ids(data)[0]
+    DeltaTable("tables/reviews").delete(f"row_id = '{other}'")
+    forget("--text", RARE[0], f"reviews#{find_id(data, RARE[1])}", "--apply", "--purge", "--yes")
+    assert find_left(history.folder) == {}
+    assert sorted(row["note"] for row in read_all("theirs")) == ["soup", "zebra"]
+    assert table_at("reviews").rows == data.rows - 2
+
+
+def test_after_a_purge_the_other_rows_of_a_table_of_another_program_are_still_found(history):
+    write_deltalake("tables/theirs", pa.table({"row_id": list("789"), "note": [RARE[0], "soup", "zebra"]}))
+    forget("theirs#7", "--apply", "--purge", "--yes")
+    (row,) = Records().find("theirs#8")
+    assert (row.number, Records().describe(row).about) == (0, "soup")
+    forget("theirs#8", "--apply", "--purge", "--yes")
+    assert [row["note"] for row in read_all("theirs")] == ["zebra"]
+
+
 def test_requests_without_texts_are_found_by_what_their_text_hashes_to(history):
     make_history(history)
     digest = hashlib.sha256(RARE[1].encode()).hexdigest()

@@ -8,10 +8,12 @@ from dlpipe.delta._protocol import (
     find_missing_features,
     make_not_read_error,
 )
+from dlpipe.delta._views import cast_views
 
 __all__ = [
     "RowFilter",
     "TableFiles",
+    "cast_views",
     "check_readable",
     "check_writable",
     "find_files",

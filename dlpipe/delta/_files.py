@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from dlpipe.delta._protocol import MAPPING, find_mapping_mode, make_not_read_error
+from dlpipe.delta._views import to_plain_type
 from dlpipe.errors import TableDamaged, UnsupportedFeature
 
 if TYPE_CHECKING:
@@ -103,10 +104,13 @@ class TableFiles:
         with self._explain_damage(fragment):
             stored = self._find_stored(fragment, [*columns, *(where.columns if where else ())])
             at = {name: stored.field(place).name for place, name in enumerate(self.schema.names)}
+            # Arrow would compare the statistics of a view with a string, which it cannot
+            late = where if where and _has_views(fragment, [at[name] for name in where.columns]) else None
+            read = dict.fromkeys([*columns, *(late.columns if late else ())])
             batches = fragment.to_batches(
                 schema=stored,
-                columns=[at[name] for name in columns],
-                filter=None if where is None else where.build(at),
+                columns=[at[name] for name in read],
+                filter=None if where is None or late else where.build(at),
                 batch_size=rows,
                 # Arrow reads 16 batches ahead unless told, and buffers whole files
                 batch_readahead=1,
@@ -114,7 +118,8 @@ class TableFiles:
                 fragment_scan_options=ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True),
             )
             for batch in batches:
-                yield self._rename_columns(batch, columns)
+                wanted = batch.filter(late.build(at)).select([at[name] for name in columns]) if late else batch
+                yield self._rename_columns(wanted, columns)
 
     def row_groups(self, fragment: ParquetFileFragment) -> list[RowGroupInfo]:
         """Return the row groups of a file."""
@@ -372,6 +377,12 @@ def _differs_inside(declared: pa.DataType, in_file: pa.DataType) -> bool:
         else field.name.casefold() in folded
         for field in inner
     )
+
+
+def _has_views(fragment: ParquetFileFragment, columns: Sequence[str]) -> bool:
+    schema = fragment.physical_schema
+    there = [schema.field(name).type for name in columns if schema.get_field_index(name) >= 0]
+    return any(to_plain_type(kind) != kind for kind in there)
 
 
 def _is_local(fragment: ParquetFileFragment) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlpipe.buckets import StoredObject
+from dlpipe.delta import cast_views
 from dlpipe.errors import DlpipeError
 from dlpipe.forgetting.asked import AskedRow
 from dlpipe.forgetting.choosing import FEEDBACK, REQUESTS, RowChooser
@@ -251,7 +252,8 @@ def _read_hits(search: FileSearch, columns: Sequence[str]) -> Iterator[dict[str,
 
     for found in search.find_all():
         with filesystem(search.location).open_input_file(found.name) as stream:
-            yield from pq.ParquetFile(stream).read(columns=columns).take(list(found.places)).to_pylist()
+            rows = cast_views(pq.ParquetFile(stream).read(columns=columns))
+            yield from rows.take(list(found.places)).to_pylist()
 
 
 def _find_checkpoints(models: Sequence[LearntModel], roots: Roots) -> Iterator[str]:

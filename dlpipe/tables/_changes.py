@@ -115,7 +115,8 @@ def read_groups(location: str, file: str, column: str) -> Iterator[Sequence[str]
         name = next((name for name in schema.names if name.casefold() == column), "")
         if not name:
             return
-        if not pa.types.is_string(kind := schema.field(name).type) and not pa.types.is_large_string(kind):
+        kind = schema.field(name).type
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
             raise ValueError(f"{column} holds {kind}")
         for group in range(opened.num_row_groups):
             yield opened.read_row_group(group, columns=[name])[name].unique().drop_null().to_pylist()

@@ -11,14 +11,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dlpipe.errors import BadSource, SourceNotFound
+from dlpipe.errors import BadSource, SourceNotFound, TableVersionNotFound
 from dlpipe.settings import read_settings
 from dlpipe.tables._append_plan import to_row_id
 from dlpipe.tables._changes import read_commit
 from dlpipe.tables._form import RowForm
 from dlpipe.tables._lookup import FoundRow, find_rows
 from dlpipe.tables._quarantine import MISSING_LABEL, find_bad_reason
-from dlpipe.tables._read import stream_table
+from dlpipe.tables._read import find_forgetting, stream_table
 from dlpipe.tables._rows import read_rows, use_own_names
 from dlpipe.tables._settings import FormSettings, TableSettings
 from dlpipe.tables._sources import Source, find_sources
@@ -104,12 +104,24 @@ def find_row_origin(
         if not wrote or not _may_be_older(commit.facts if commit else {}, wrote, version.path, row_id):
             return RowOrigin(wrote, labelled, split)
         at = table_at(version.path, version=wrote - 1)
-        before = _find_row(at, row_id, groups)
+        try:
+            before = _find_row(at, row_id, groups)
+        except TableVersionNotFound:
+            if not find_forgetting(at, version.version):
+                raise
+            return RowOrigin(_pass_forgettings(version.path, wrote), labelled, split)
         if before is None:
             return RowOrigin(wrote, labelled, split)
         if before.values.get("label") is None and found.values.get("label") is not None:
             labelled = wrote
         found = before
+
+
+def _pass_forgettings(location: str, number: int) -> int:
+    """Return the version before the forgettings that end with this one: what they left was there already."""
+    while number and (commit := read_commit(location, number)) and "forgotten" in commit.facts:
+        number -= 1
+    return number
 
 
 def _may_be_older(commit: Mapping[str, Any], number: int, location: str, row_id: str) -> bool:

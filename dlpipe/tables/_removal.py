@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from dlpipe.delta import cast_views
 from dlpipe.durable import write_beside
 from dlpipe.errors import DlpipeError, MarkMoved, StorageUnavailable
 from dlpipe.tables._attempt import DataFiles, LiveFile
@@ -137,7 +138,7 @@ class FileSearch:
         start = 0
         with filesystem(self.location).open_input_file(name) as stream:
             try:
-                for batch in pq.ParquetFile(stream).iter_batches(65536):
+                for batch in map(cast_views, pq.ParquetFile(stream).iter_batches(65536)):
                     mask = self.chooser.choose(batch).to_pylist()
                     hits = [at for at, hit in enumerate(mask) if hit]
                     if hits:
