@@ -26,7 +26,7 @@ from dlpipe.registry import ModelVersion
 from dlpipe.serving.application import Application
 from dlpipe.serving.batching import Batcher
 from dlpipe.serving.following import Models
-from dlpipe.serving.key_file import create_key
+from dlpipe.serving.key_file import create_key, revoke_key
 from dlpipe.serving.logged import read_logged
 from dlpipe.serving.server import answer_while_loading, close_application, open_socket
 
@@ -177,6 +177,14 @@ def test_a_server_that_began_without_keys_asks_for_them_from_the_first_one_on(st
         assert requests.post(f"{server.address}/models/reviews", json="good", headers=key).status_code == 200
         assert requests.get(f"{server.address}/metrics").status_code == 401
     assert any("every request needs one" in line for line in server.said)
+
+
+def test_a_server_whose_only_key_is_revoked_answers_nobody(store, tmp_path: Path) -> None:
+    file = tmp_path / "state" / "keys.json"
+    create_key(file, "shop")
+    revoke_key(file, "shop")
+    with serving("--model", "reviews", folder=tmp_path) as server:
+        assert server.post("/models/reviews", "good").status_code == 401
 
 
 # wrong keys -----------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs
@@ -21,7 +21,7 @@ import orjson
 
 from dlpipe.errors import DeadlinePassed, DlpipeError, ModelNotFound
 from dlpipe.serving.allowances import Allowance
-from dlpipe.serving.arrivals import Receive, check_rows, count_rows, read_body, read_headers
+from dlpipe.serving.arrivals import Receive, check_rows, count_rows, find_authorization, read_body, read_headers
 from dlpipe.serving.batching import Batcher
 from dlpipe.serving.bodies import CSV, LARGE, Asked, check_content_type, parse, read_numbers
 from dlpipe.serving.entries import Entry, make_request_id
@@ -50,6 +50,10 @@ LOGGED_UNKNOWN = 1.0, 60.0
 """Requests without a valid key that are logged: so many a second, and so many at once."""
 LOAD_SECONDS = 60.0
 """How long a request waits for a model that nobody has asked for before."""
+NO_ONLY = (
+    "/invocations is the address of the only model of a server that was started with one --model. "
+    "Write /models/NAME/invocations."
+)
 UNREADABLE = (TypeError, ValueError, KeyError, IndexError, AttributeError, RecursionError, OverflowError)
 """What reading rows of a kind that nobody thought of may raise: it is the body that is wrong."""
 
@@ -176,12 +180,15 @@ class Application:
         await send({"type": "http.response.body", "body": body})
 
     async def _compute(self, call: Call, scope: Scope, receive: Receive) -> tuple[bytes, Headers]:
-        route, limits = call.route, self.limits
-        media, authorization = read_headers(scope["headers"], limits.max_body)
-        name, which = (route.name, route.which) if route.name else self._find_only()
-        grant = self.guard.check(authorization, model=name, right=route.action)
+        limits = self.limits
+        route = call.route = self._name_only(call.route)
+        name, which = route.name, route.which
+        # first, for what anybody can send must fill no log
+        grant = self.guard.check(find_authorization(scope["headers"]), model=name, right=route.action)
         call.key = grant.key
-        call.media = check_content_type(media, shape=route.shape)
+        if not name:
+            raise ModelNotFound(NO_ONLY)
+        call.media = check_content_type(read_headers(scope["headers"], limits.max_body), shape=route.shape)
         if route.action == "predict" and (served := self.models.peek(name, which)) is not None:
             call.served = served
             self.batcher.check_room(served)  # before the body is read and charged
@@ -277,15 +284,12 @@ class Application:
                 loaded = [await self.load(name, "")]
         return [served.card for served in loaded]
 
-    def _find_only(self) -> tuple[str, str]:
-        """Return which model `/invocations` means: the only one that is served."""
-        if len(self.models.only) == 1:
-            name, number, alias = self.models.only[0]
-            return name, alias or str(number)
-        raise ModelNotFound(
-            "/invocations is the address of the only model of a server that was started with one --model. "
-            "Write /models/NAME/invocations."
-        )
+    def _name_only(self, route: Route) -> Route:
+        """Return a route with the model that `/invocations` means, if any: the only one that is served."""
+        if route.name or len(self.models.only) != 1:
+            return route
+        name, number, alias = self.models.only[0]
+        return replace(route, name=name, which=alias or str(number))
 
     async def load(self, name: str, which: str) -> Served:
         """Return what answers for a model that nobody has asked for yet.

@@ -11,29 +11,36 @@ from dlpipe.serving.refusals import Refused, bad_request, too_large
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 
-def read_headers(headers: Sequence[tuple[bytes, bytes]], max_body: int) -> tuple[str, str | None]:
-    """Return the type of a body, and the header ``Authorization``.
+def find_authorization(headers: Sequence[tuple[bytes, bytes]]) -> str | None:
+    """Return the header ``Authorization``, the last where there are several."""
+    found = None
+    for name, value in headers:
+        if name == b"authorization":
+            found = value.decode("latin-1")
+    return found
+
+
+def read_headers(headers: Sequence[tuple[bytes, bytes]], max_body: int) -> str:
+    """Return the type of a body.
 
     Raises
     ------
     Refused
         Where the body is too large, or compressed.
     """
-    length, media, authorization = -1, "", None
+    length, media = -1, ""
     for name, value in headers:
         if name == b"content-length":
             length = int(value)
         elif name == b"content-type":
             media = value.decode("latin-1")
-        elif name == b"authorization":
-            authorization = value.decode("latin-1")
         elif name == b"content-encoding" and value.lower() != b"identity":
             raise Refused(415, "unsupported_media_type", "The body is compressed; send it as it is.")
         elif name == b"inference-header-content-length":
             raise bad_request("Binary tensors are not read; send 'data' as JSON.")
     if length > max_body:
         raise too_large(f"The body has {length:,} bytes; a request may have {max_body:,}. Send several.")
-    return media, authorization
+    return media
 
 
 async def read_body(receive: Receive, max_body: int, timeout: float, hold: Callable[[int], None]) -> bytes:

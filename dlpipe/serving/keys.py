@@ -83,7 +83,7 @@ class KeyRing:
                 began = begin_of_day(find_day(clock(), key.zone), key.zone)
                 self._find_allowance(key, clock()).used = used(key, began)
 
-    def __len__(self) -> int:
+    def count_valid(self) -> int:
         """Return how many keys are valid now."""
         return sum(key.describe_state(self._clock()) == "valid" for key in self._keys.values())
 

@@ -110,13 +110,13 @@ def serve(
     sys.setswitchinterval(SWITCH_SECONDS)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     keys = open_keys(settings.serving.keys, say=say)
-    check_host(settings.host, keys=0 if keys is None else len(keys))
+    check_host(settings.host, keys=0 if keys is None else keys.count_valid())
     check_store()
     with open_socket(settings.host, settings.port) as listening:
         log = RequestLog(settings.serving.log, say=say)
         log.start()
         try:
-            uvloop.run(run(settings, listening, log, keys or Open(), say=say, reread=reread))
+            uvloop.run(run(settings, listening, log, choose_guard(keys), say=say, reread=reread))
         finally:
             log.close()
 
@@ -137,6 +137,11 @@ def open_keys(settings: KeySettings, *, say: Callable[[str], None]) -> KeyRing |
     if settings.file:
         raise SettingError(f"[serving.keys]: there is no file {path}. `dlpipe keys create NAME` makes it.")
     return None
+
+
+def choose_guard(keys: KeyRing | None) -> Guard:
+    """Return who decides what is answered: where there is a file of keys, nobody is without one, be none valid."""
+    return Open() if keys is None else keys
 
 
 def check_host(host: str, *, keys: int) -> None:

@@ -102,7 +102,7 @@ def serve_on_ray(
     check_installed()
     check_settings(settings.host, settings.port)
     keys = open_keys(settings.serving.keys, say=say)
-    check_host(settings.host, keys=0 if keys is None else len(keys))
+    check_host(settings.host, keys=0 if keys is None else keys.count_valid())
     check_store()
     for name, number, alias in map(parse_uri, settings.models):
         resolve(f"models:/{name}@{alias}" if number is None else f"models:/{name}/{number}")

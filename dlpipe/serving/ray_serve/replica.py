@@ -10,13 +10,12 @@ from typing import Any
 
 from dlpipe.errors import KeysUnusable
 from dlpipe.serving.application import Application
-from dlpipe.serving.guards import Open
 from dlpipe.serving.key_file import find_key_file
 from dlpipe.serving.keys import KeyRing, await_keys
 from dlpipe.serving.ray_serve.places import Places, name_node
 from dlpipe.serving.ray_serve.shared import Sharing
 from dlpipe.serving.request_log import RequestLog
-from dlpipe.serving.server import ServeSettings, close_application, make_application, open_keys
+from dlpipe.serving.server import ServeSettings, choose_guard, close_application, make_application, open_keys
 
 
 class Replica:
@@ -62,7 +61,7 @@ class Replica:
             )
         self._log = RequestLog(settings.serving.log, say=say)
         self._log.start()
-        app = self._app = make_application(settings, self._log, keys or Open(), say=say)
+        app = self._app = make_application(settings, self._log, choose_guard(keys), say=say)
         self._sharing = Sharing(
             self._shared, serve.get_replica_context().replica_id.unique_id, keys, app.metrics, say=say
         )
