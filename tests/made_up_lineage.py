@@ -150,7 +150,7 @@ class History:
         line = [True, request, *head, asked, 3.0, [4] * len(asked_for), asked_for, answers]
         append_by_day(f"{model.name}_requests", make_request_rows([dump(line)]))
 
-    def label(self, model: ModelVersion, label: str, *, request: str = REQUEST, row: int = 0) -> None:
+    def label(self, model: ModelVersion, label: str, *, request: str = REQUEST, row: int | None = 0) -> None:
         """Somebody says what was true."""
         now = datetime.now(UTC).timestamp()
         line = [request, row, label, "labels.csv", "", now, int(now * 1e9)]

@@ -216,6 +216,38 @@ def test_a_label_that_names_no_row_is_refused_where_the_log_knows_several(log, t
     assert labels_of()[several.request_id, 0] == "positive"
 
 
+def test_a_label_that_names_no_row_counts_only_where_its_request_had_one(log):
+    several, one, later = ask(log, "a fine film", "dull"), ask(log, "so so"), make_entry("reviews", 1)
+    nameless = [Given(entry.request_id, "negative", names_row=False) for entry in (several, one, later)]
+    write_feedback(log, "reviews", nameless)  # a server that was restarted does not know how many rows there were
+    expected = {(several.request_id, 0): None, (several.request_id, 1): None, (one.request_id, 0): "negative"}
+    for flushed in (False, True):
+        if flushed:
+            log.flush()
+        assert labels_of() == expected
+        state = describe_feedback("reviews")
+        assert (state.labelled, state.unknown) == (1, 2)
+    assert sorted(read_logged("reviews_feedback")["row"].to_pylist(), key=str) == [None] * 3
+    run = CliRunner().invoke(main, ["feedback", "reviews"])
+    assert run.output.endswith("2 labels are for rows not in the log, or do not name theirs\n")
+    # the only row is the same whether a label names it or not
+    assert add_feedback("reviews", [Given(one.request_id, "negative"), nameless[2]], source="a").known == 2
+    assert add_feedback("reviews", [Given(one.request_id, "positive")], source="b").changed == 1
+    log.write([later])
+    assert labels_of() == {**expected, (one.request_id, 0): "positive", (later.request_id, 0): "negative"}
+
+
+def test_a_label_that_names_no_row_is_learnt_from_only_where_its_request_had_one(log, tmp_path):
+    source = write_csv(tmp_path / "reviews.csv", reviews())
+    ingest(Sources(data=str(source)), "reviews", settings=TextClassData())
+    asked = ask(log, "an awful superb film indeed", "the lovely soup indeed"), ask(log, "a dull quozzle indeed")
+    write_feedback(log, "reviews", [Given(entry.request_id, "negative", names_row=False) for entry in asked])
+    added = append_labelled("reviews", "reviews")
+    assert added is not None
+    assert added.new_rows == 1
+    assert read_table(added.table, columns=["text"])["text"].to_pylist()[-1] == "a dull quozzle indeed"
+
+
 @pytest.fixture
 def store(tmp_path):
     with untouched_environment():

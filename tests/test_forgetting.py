@@ -166,6 +166,13 @@ def test_without_apply_it_lists_what_rows_have_reached_and_changes_nothing(histo
     assert read_files(history.folder) == before
 
 
+def test_a_label_that_names_no_row_goes_with_its_request(history):
+    ids = make_history(history)
+    history.label(history.register("TrainFlow/17", table_at("reviews")), "negative", row=None)
+    tables = json.loads(forget(f"reviews#{ids[0]}", "--json").stdout)["tables"]
+    assert {table["name"]: table["rows"] for table in tables}["reviews_feedback"] == 2
+
+
 def test_nothing_of_three_rows_is_left_after_a_purge_and_the_rest_is_unchanged(history):
     ids = make_history(history)
     names = ("reviews", "reviews_predictions", "reviews_explanations", "reviews_requests", "reviews_feedback")

@@ -114,6 +114,21 @@ def test_the_only_row_of_a_request_may_be_named_by_its_number(history: History) 
         Records().find(f"{REQUEST}:1")
 
 
+@pytest.mark.parametrize("texts", [["a film of 3 hours"], ["a film of 3 hours", "a film of 4 hours"]])
+def test_a_label_that_names_no_row_is_for_the_only_one(history: History, texts: list[str]) -> None:
+    model = history.register("TrainFlow/17", history.ingest("TrainFlow/17"))
+    history.answer(model, texts=texts)
+    history.label(model, "negative", row=None)
+    history.label(model, "positive", row=None)
+    edge = f"{REQUEST} labelled by reviews_feedback#{REQUEST}:0"
+    assert (edge in spell(look(REQUEST, direction="up"))) == (len(texts) == 1)
+    if len(texts) == 1:
+        assert edge in spell(look(f"reviews_feedback#{REQUEST}:0", direction="down"))
+    else:
+        with pytest.raises(NodeNotFound):
+            Records().find(f"reviews_feedback#{REQUEST}:0")
+
+
 def test_a_row_whose_label_came_from_feedback_later_leads_to_it(history: History) -> None:
     rows = history.ingest("TrainFlow/17")
     model = history.register("TrainFlow/17", rows)

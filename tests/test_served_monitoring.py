@@ -214,7 +214,8 @@ def test_labels_of_another_kind_are_passed_over(server: FakeServer, learnt: Lear
     )
     server.log.write([entry])
     given = [Given(entry.request_id, label, row) for row, label in enumerate(["4", "good", "2.5"])]
-    write_feedback(server.log, "rows", given)
+    nameless = Given(entry.request_id, "9", names_row=False)  # of one of three rows: nobody knows which
+    write_feedback(server.log, "rows", [*given, nameless])
     server.log.flush()
     came = read_served(find_served(model), window=50)
     assert (came.scores, came.labelled) == ([2.0, 0.5], 2)

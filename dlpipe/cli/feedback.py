@@ -77,11 +77,11 @@ def format_feedback(counts: dict[str, object]) -> str:
     Examples
     --------
     >>> format_feedback({"table": "reviews_feedback@v2", "added": 3, "known": 1, "changed": 1, "unknown": 0})
-    'reviews_feedback@v2: 3 labels added, 1 of them instead of another; 1 known; 0 for requests not in the log'
+    'reviews_feedback@v2: 3 labels added, 1 of them instead of another; 1 known; 0 for rows not in the log'
     """
     return (
         f"{counts['table']}: {counts['added']:,} labels added, {counts['changed']:,} of them instead of another; "
-        f"{counts['known']:,} known; {counts['unknown']:,} for requests not in the log"
+        f"{counts['known']:,} known; {counts['unknown']:,} for rows not in the log"
     )
 
 
@@ -119,5 +119,5 @@ def _describe(model: str, *, json_: bool) -> None:
         return
     say(
         f"{model}: {state.labelled:,} of {state.answered:,} answered rows have a label; {state.contradictory:,} "
-        f"have had different ones; {state.unknown:,} labels are for requests not in the log"
+        f"have had different ones; {state.unknown:,} labels are for rows not in the log, or do not name theirs"
     )

@@ -103,8 +103,10 @@ class RowChooser:
             masks = [pc.is_in(batch["text_sha256"], pa.array(self._hashes, pa.string()))]
             masks += [self._choose_texts("text", batch["text"]), self._choose_records(batch["text"])]
         elif names >= FEEDBACK and "received" in names:
+            # a label that names no row may be for any of its request
+            answered = self.answered | {(request_id, None) for request_id, _ in self.answered}
             pairs = zip(batch["request_id"].to_pylist(), batch["row"].to_pylist(), strict=True)
-            masks = [pa.array([pair in self.answered for pair in pairs], pa.bool_())]
+            masks = [pa.array([pair in answered for pair in pairs], pa.bool_())]
         else:
             if "row_id" in names and _is_text(batch["row_id"]):
                 base = pc.replace_substring_regex(batch["row_id"].cast(pa.string()), r"-\d+$", "")

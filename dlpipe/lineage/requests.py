@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 REQUEST_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 REQUEST_ROW = re.compile(rf"(?P<request>{REQUEST_ID.pattern}):(?P<row>\d+)")
 FEEDBACK_ID = re.compile(rf"(?P<table>[^#]+)#(?P<key>{REQUEST_ID.pattern}:\d+)")
-REQUEST_COLUMNS = ("request_id", "row", "kind", "model", "version", "alias", "status", "arrived", "answer", "text")
+REQUEST_COLUMNS = (
+    *("request_id", "row", "rows", "kind", "model", "version", "alias", "status"),
+    *("arrived", "answer", "text"),
+)
 FEEDBACK_COLUMNS = ("request_id", "row", "label", "source", "received", "number")
 MOST_LOOKS = 10
 """Versions of models that are looked for in a log one by one, in the files that may have them. For more of them,
@@ -230,7 +233,10 @@ class RequestReader(Reader):
         if node not in self._labels:
             request_id, _, number = node.key.partition(":")
             found = self._look_up(node.name, request_id, FEEDBACK_COLUMNS, "received")
-            rows = [row for row in found if str(row["row"]) == number]
+            asked = self._read_rows(Node("request", name_requests(node.name), key=request_id))
+            # a label that names no row is for the only one of its request
+            nameless = "0" if asked and asked[0]["rows"] == 1 else ""
+            rows = [row for row in found if (nameless if row["row"] is None else str(row["row"])) == number]
             self._labels[node] = sorted(rows, key=lambda row: (row["received"], row["number"]))
         return self._labels[node]
 
@@ -240,7 +246,7 @@ class RequestReader(Reader):
         if (record := self.catalog.find(location)) is None:
             return []
         found = (row.values for row in find_rows(record.latest, "request_id", request_id, columns=columns))
-        return sorted((row for row in found if self._is_early(row[at])), key=lambda row: int(row["row"]))
+        return sorted((row for row in found if self._is_early(row[at])), key=lambda row: int(row["row"] or 0))
 
 
 def name_feedback(requests: str) -> str:
@@ -252,6 +258,17 @@ def name_feedback(requests: str) -> str:
     '/films/data/tables/reviews_feedback'
     """
     return f"{requests.removesuffix('_requests')}_feedback"
+
+
+def name_requests(feedback: str) -> str:
+    """Return where the requests are that the labels of a table are for.
+
+    Examples
+    --------
+    >>> name_requests("/films/data/tables/reviews_feedback")
+    '/films/data/tables/reviews_requests'
+    """
+    return f"{feedback.removesuffix('_feedback')}_requests"
 
 
 def to_milliseconds(at: datetime) -> int:

@@ -10,8 +10,7 @@ import itertools
 import json
 import time
 import uuid
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,18 @@ from typing import TYPE_CHECKING, Any
 from dlpipe.errors import BadSource, SettingError
 from dlpipe.scratch import open_scratch
 from dlpipe.serving.asked import write_asked
-from dlpipe.serving.log_rows import FEEDBACK, REQUESTS, dump, make_feedback_rows, name_table, to_day
+from dlpipe.serving.counting import (
+    ID,
+    LABEL,
+    ROW,
+    Counting,
+    Place,
+    count_rows,
+    find_counting,
+    find_first_day,
+    find_place,
+)
+from dlpipe.serving.log_rows import FEEDBACK, REQUESTS, dump, make_feedback_rows, name_table
 from dlpipe.serving.logged import read_logged, read_logged_at, stream_logged
 from dlpipe.tables import (
     Append,
@@ -42,10 +52,6 @@ if TYPE_CHECKING:
 
 LONGEST_LABEL = 10_000
 MAX_ROW = 1_000_000
-LATEST = 253_402_300_799_000
-ID, ROW, LABEL = "request_id", "row", "label"
-Place = tuple[str, int]
-"""The id of a request, and the number of a row in it."""
 ASKED_FOR = ("predict",)
 """Kinds of requests whose rows labels are for."""
 
@@ -63,13 +69,18 @@ class Given:
     row : int
         Of the request, from 0.
     names_row : bool
-        Whether whoever gave it said which row; else it is row 0, and right only where the request had one.
+        Whether whoever gave it said which row; else it counts only where the request had one alone.
     """
 
     request_id: str
     label: str
     row: int = 0
     names_row: bool = True
+
+    @property
+    def named(self) -> int | None:
+        """The row as tables hold it: ``None`` where nobody said which."""
+        return self.row if self.names_row else None
 
 
 @dataclass(frozen=True)
@@ -86,7 +97,7 @@ class Feedback:
     changed : int
         Labels among the added that contradict an earlier one.
     unknown : int
-        Labels among all of them whose request is not in the log.
+        Labels among all of them whose row is not in the log.
     """
 
     table: TableVersion | None
@@ -94,16 +105,6 @@ class Feedback:
     known: int
     changed: int
     unknown: int
-
-
-@dataclass(frozen=True)
-class Counting:
-    """The label of a row that counts, and how many different ones it has had."""
-
-    label: str
-    received: Any
-    source: str
-    different: int
 
 
 def read_given(record: Mapping[str, Any], *, where: str) -> Given:
@@ -190,7 +191,7 @@ def write_feedback(
     """
     now, first, table = time.time(), time.time_ns(), name_table(model, FEEDBACK)
     rows = [
-        [one.request_id, one.row, one.label, source, key, now, first + place] for place, one in enumerate(given)
+        [one.request_id, one.named, one.label, source, key, now, first + place] for place, one in enumerate(given)
     ]
     log.write_lines(table, [dump(row) for row in rows])
 
@@ -267,23 +268,23 @@ def add_feedback(model: str, given: Iterable[Given], *, source: str, root: Path 
         When one names no row, and its request had several; nothing is added.
     """
     labels, table = list(given), name_table(model, FEEDBACK)
-    logged = _find_logged(model, labels, root)
-    _check_rows_named(labels, logged)
-    unknown = sum((one.request_id, one.row) not in logged for one in labels)
+    counts = count_rows(model, {one.request_id for one in labels}, root=root)
+    _check_rows_named(labels, counts)
+    places = [find_place(one.request_id, one.named, counts.get(one.request_id)) for one in labels]
+    logged = _find_logged(model, places, root)
+    unknown = sum(place not in logged for place in places)
 
     def commit(before: TableVersion | None) -> Feedback:
         there, seen = read_logged_at(table, root=root)
-        counting = find_counting(there)
         now, first = time.time(), time.time_ns()
         rows, changed = [], 0
-        last = {place: one.label for place, one in counting.items()}
-        for number, one in enumerate(labels):
-            place = one.request_id, one.row
+        last = {place: one.label for place, one in find_counting(model, there, root=root).items()}
+        for number, (one, place) in enumerate(zip(labels, places, strict=True)):
             if last.get(place) == one.label:
                 continue
             changed += place in last
             last[place] = one.label
-            rows.append(dump([one.request_id, one.row, one.label, source, "", now, first + number]))
+            rows.append(dump([*place, one.label, source, "", now, first + number]))
         version = seen
         if rows:
             at = 0 if seen is None else seen.version + 1
@@ -291,17 +292,6 @@ def add_feedback(model: str, given: Iterable[Given], *, source: str, root: Path 
         return Feedback(version, len(rows), len(labels) - len(rows), changed, unknown)
 
     return retry_on_latest(locate(table), commit)
-
-
-def find_counting(feedback: pa.Table) -> dict[Place, Counting]:
-    """Return the label that counts of each row that has one: the last that came."""
-    found: dict[Place, Counting] = {}
-    different: dict[Place, set[str]] = {}
-    for row in sorted(feedback.to_pylist(), key=lambda row: (row["received"], row["number"])):
-        place = row[ID], row[ROW]
-        different.setdefault(place, set()).add(row[LABEL])
-        found[place] = Counting(row[LABEL], row["received"], row["source"], len(different[place]))
-    return found
 
 
 def join_feedback(model: str, *, since: str = "", root: Path | None = None) -> pa.Table:
@@ -324,7 +314,7 @@ def join_feedback(model: str, *, since: str = "", root: Path | None = None) -> p
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    counting = find_counting(read_logged(name_table(model, FEEDBACK), root=root))
+    counting = _read_counting(model, root)
     asked = read_logged(name_table(model, REQUESTS), since=since, root=root)
     answered = pc.and_(pc.is_in(asked["kind"], pa.array(ASKED_FOR)), pc.is_valid(asked["answer"]))
     asked = asked.filter(answered)
@@ -352,7 +342,7 @@ class FeedbackState:
     contradictory : int
         Rows that have had different labels.
     unknown : int
-        Labels that count for a row that is not among the answered.
+        Labels that count for a row that is not among the answered, or do not say for which of several.
     """
 
     answered: int
@@ -363,7 +353,7 @@ class FeedbackState:
 
 def describe_feedback(model: str, *, root: Path | None = None) -> FeedbackState:
     """Return how many rows of a model have labels, and how many labels have no row."""
-    counting = find_counting(read_logged(name_table(model, FEEDBACK), root=root))
+    counting = _read_counting(model, root)
     joined = join_feedback(model, root=root)
     labelled = joined.num_rows - joined[LABEL].null_count
     different = sum(one.different > 1 for one in counting.values())
@@ -406,27 +396,30 @@ def append_labelled(model: str, table: str, *, since: str = "", root: Path | Non
         return append([str(path)], table, settings=replace(settings, max_bad_share=1.0), labelled=True, named=[])
 
 
-def _find_logged(model: str, labels: Sequence[Given], root: Path | None) -> set[Place]:
+def _read_counting(model: str, root: Path | None) -> dict[Place, Counting]:
+    return find_counting(model, read_logged(name_table(model, FEEDBACK), root=root), root=root)
+
+
+def _find_logged(model: str, places: Sequence[Place], root: Path | None) -> set[Place]:
     """Return the rows that the log has of the requests that labels are for."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if not labels:
+    if not places:
         return set()
-    wanted = pa.array(sorted({one.request_id for one in labels}))
+    requests = {request_id for request_id, _ in places}
+    wanted, table = pa.array(sorted(requests)), name_table(model, REQUESTS)
     there: set[Place] = set()
-    table, since = name_table(model, REQUESTS), min(find_day(one.request_id) for one in labels)
-    for rows in stream_logged(table, columns=[ID, ROW], since=since, root=root):
+    for rows in stream_logged(table, columns=[ID, ROW], since=find_first_day(requests), root=root):
         found = rows.filter(pc.is_in(rows[ID], wanted))
         there.update(zip(found[ID].to_pylist(), found[ROW].to_pylist(), strict=True))
     return there
 
 
-def _check_rows_named(labels: Sequence[Given], logged: Collection[Place]) -> None:
-    """Raise ``SettingError`` for a label that names no row, where the log knows several of its request."""
-    counts = Counter(request_id for request_id, _ in logged)
+def _check_rows_named(labels: Sequence[Given], counts: Mapping[str, int]) -> None:
+    """Raise ``SettingError`` for a label that names no row, where its request had several."""
     for number, one in enumerate(labels, 1):
-        if not one.names_row and counts[one.request_id] > 1:
+        if not one.names_row and counts.get(one.request_id, 1) > 1:
             why = describe_missing_row(counts[one.request_id])
             raise SettingError(f"Label {number}, for {one.request_id}: {why} Nothing was added.")
 
@@ -440,12 +433,6 @@ def describe_missing_row(rows: int) -> str:
     'its request had 3 rows: give the number of the row, `row`, from 0 to 2.'
     """
     return f"its request had {rows} rows: give the number of the row, `row`, from 0 to {rows - 1}."
-
-
-def find_day(request_id: str) -> str:
-    """Return the day of a request by its id, which begins with its time; empty for an id of another kind."""
-    made = uuid.UUID(request_id)
-    return to_day((made.int >> 80) / 1000) if made.version == 7 and made.int >> 80 < LATEST else ""
 
 
 def take_labels(given: Iterable[Given], *, most: int = 1_000_000) -> list[Given]:

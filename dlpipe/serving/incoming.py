@@ -14,7 +14,8 @@ from dlpipe.errors import BadSource, SchemaMismatch, TableNotFound
 from dlpipe.monitoring import Current, Sample, Subject, find_subject, make_sample
 from dlpipe.registry import ModelVersion
 from dlpipe.serving.asked import name_asked
-from dlpipe.serving.feedback import ASKED_FOR, Place, find_counting, find_day
+from dlpipe.serving.counting import Place, find_counting, find_day
+from dlpipe.serving.feedback import ASKED_FOR
 from dlpipe.serving.log_rows import FEEDBACK, REQUESTS, name_table
 from dlpipe.tables import (
     RowForm,
@@ -164,14 +165,14 @@ def stream_answered(log: TableVersion, day: str) -> Iterator[Asked]:
 def read_labels(model: str, form: RowForm) -> tuple[dict[Place, Any], str]:
     """Return the labels that count, as a table of this form holds them, and the version of the table with them.
 
-    Those that are none of its kind are left out.
+    Those that are none of its kind, or that nobody can say the row of, are left out.
     """
     try:
         version = table_at(name_table(model, FEEDBACK))
     except TableNotFound:
         return {}, ""
-    counting = find_counting(read_table(version))
-    read = {place: parse_label(one.label, form.label) for place, one in counting.items()}
+    counting = find_counting(model, read_table(version))
+    read = {place: parse_label(one.label, form.label) for place, one in counting.items() if place[1] is not None}
     return {place: label for place, label in read.items() if label is not None}, str(version.version)
 
 

@@ -1,7 +1,8 @@
 """Labels as a server takes them: for rows that it has answered, of the kind that the model knows.
 
 Which rows an answer had is known for the last requests of this process. Labels for others are taken: their request
-may be of long ago, of another replica, or not in the log at all, which `dlpipe feedback` counts.
+may be of long ago, of another replica, or not in the log at all, which `dlpipe feedback` counts. Nor is known then
+whether a label may leave out its row; the log tells it to those who join labels.
 """
 
 from __future__ import annotations
