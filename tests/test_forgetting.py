@@ -249,6 +249,40 @@ def test_lineage_says_when_a_row_was_forgotten_and_which_models_had_it(history):
     assert "positive: " in line
 
 
+def list_taught(name: str) -> dict[str, str]:
+    """Return the models that lineage says had a row, with its words."""
+    records = Records()
+    edges = [edge for row in records.find(name) for edge in records.find_results(row)]
+    return {str(edge.result): edge.note for edge in edges if edge.result.kind == "model"}
+
+
+def test_after_a_record_was_lifted_models_are_those_that_had_the_row(history):
+    rows = history.ingest("TrainFlow/17", rows=[*reviews()[:60], (RARE[0], "positive"), *reviews()[-60:]])
+    history.register("TrainFlow/17", rows)
+    row_id = find_id(rows, RARE[0])
+    forget(f"reviews#{row_id}", "--apply", "--purge", "--yes")
+    assert list_taught(f"reviews#{row_id}") == {"models:/reviews/1": "train split of v0, forgotten since"}
+    (record,) = read_forgotten().records
+    forget("--lift", record.record)
+    again = ingest(Sources(data="films.csv"), "reviews", settings=TextClassData()).table
+    history.register("TrainFlow/19", again)
+    assert list_taught(f"{again}#{row_id}") == {"models:/reviews/2": f"train split of v{again.version}"}
+    (old,) = Records().find(f"reviews@v0#{row_id}")
+    assert [str(edge.result) for edge in Records().find_results(old)] == ["models:/reviews/1"]
+
+
+def test_a_forgotten_row_taught_no_model_of_another_table_that_had_it(history):
+    rows = history.ingest("TrainFlow/17", rows=[*reviews()[:60], (RARE[0], "positive"), *reviews()[-60:]])
+    history.register("TrainFlow/17", rows)
+    ingest(Sources(data="films.csv"), "other", settings=TextClassData())
+    write_table("third", pa.table({"row_id": ["1"], "text": ["soup"]}))
+    row_id = find_id(rows, RARE[0])
+    forget(f"reviews#{row_id}", "--apply", "--purge", "--yes")
+    assert list_taught(f"other#{row_id}") == {}
+    assert list_taught(f"reviews#{row_id}") == {"models:/reviews/1": "train split of v0, forgotten since"}
+    assert CliRunner().invoke(main, ["lineage", f"third#{row_id}"]).exit_code == 1
+
+
 def test_a_purged_version_says_that_rows_of_it_were_forgotten(history):
     ids = make_history(history)
     forget(f"reviews#{ids[0]}", "--apply", "--purge", "--yes")

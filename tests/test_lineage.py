@@ -10,6 +10,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -18,6 +19,7 @@ import pytest
 from browsers import open_in_browser
 from click.testing import CliRunner
 from made_up_lineage import REQUEST, History, find_id, list_ids
+from schedulers import deployed, triggered
 from stores import keep_runs_in, untouched_environment
 
 from dlpipe.cli import main
@@ -25,6 +27,8 @@ from dlpipe.errors import NodeAmbiguous, NodeNotFound
 from dlpipe.lineage import Edge, Facts, Graph, Node, Records, check_records, format_tree, make_page, walk
 from dlpipe.lineage.layers import find_layers
 from dlpipe.lineage.page import lay_out
+from dlpipe.orchestrator.runs import RunAttempt
+from dlpipe.orchestrator.state import State
 from dlpipe.registry import delete_version, promote
 from dlpipe.serving.feedback import append_labelled
 from dlpipe.tables import delete_table, locate, read_table, table_at, write_table
@@ -488,6 +492,22 @@ def test_the_champion_and_its_rows_are_those_of_the_moment(history: History) -> 
         4,
         9,
     ]
+
+
+def test_a_run_of_a_deployment_was_not_there_before_it_started(history: History) -> None:
+    with closing(State.open()) as state:
+        deployed(state, "TrainFlow", "")
+        number = triggered(state, "TrainFlow", "cron:1")
+        due = state.get_run(number).due
+        for attempt, started in enumerate([due + 1, due + 60]):
+            state.add_attempt(number, RunAttempt(attempt, "t", "r", metaflow_run=str(90 + attempt), started=started))
+
+    def list_runs(seconds: float) -> list[str]:
+        records = Records(int((due + seconds) * 1000) + 999)
+        (deployment,) = records.find("deployment:TrainFlow")
+        return [edge.result.key for edge in records.find_results(deployment)]
+
+    assert [list_runs(seconds) for seconds in (0, 30, 90)] == [[], ["90"], ["90", "91"]]
 
 
 # -- the command -------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dlpipe.errors import DlpipeError, NodeNotFound, TableVersionNotFound
 from dlpipe.lineage.catalog import Catalog, TableRecord
 from dlpipe.lineage.graph import Edge, Facts, How
-from dlpipe.lineage.models import ModelReader, parse_model_node
+from dlpipe.lineage.models import ModelReader
 from dlpipe.lineage.nodes import FEWEST_CHARACTERS, OF_TABLES, Node
 from dlpipe.lineage.reader import Reader
 from dlpipe.lineage.row_origins import RowOrigins
@@ -84,8 +84,20 @@ class RowReader(Reader):
             nodes = dict.fromkeys(node for node in found if node is not None)
             if nodes:
                 yield tuple(nodes)
-            elif told := self.forgotten.describe(full):
-                yield (Node("row", record.location, told.get("version"), full),)
+            elif self._was_forgotten(record, full):
+                yield (Node("row", record.location, self._find_told_version(record, full), full),)
+
+    def _was_forgotten(self, record: TableRecord, row_id: str) -> bool:
+        """Return whether a row of this table was forgotten, and not one that is the same in another."""
+        if (found := self.forgotten.find(row_id)) is None:
+            return False
+        known = [self.forgotten.describe(row_id).get("table"), *(found.done or {}).get("tables", {})]
+        return found.done is None or record.name in known
+
+    def _find_told_version(self, record: TableRecord, row_id: str) -> int | None:
+        """Return the version that brought a row which was forgotten, where its record tells that of this table."""
+        told = self.forgotten.describe(row_id)
+        return told.get("version") if told.get("table") == record.name else None
 
     def _complete(self, record: TableRecord, row_id: str, number: str) -> list[str]:
         """Return the ids that begin so: people see the first twelve characters of an id."""
@@ -260,8 +272,9 @@ class RowReader(Reader):
                     continue
                 if row := self.rows.find_row(record.location, version, full):
                     yield row
-                elif told := self.forgotten.describe(full):
-                    yield Node("row", record.location, told.get("version", version), full)
+                elif self.forgotten.find(full):
+                    told = self._find_told_version(record, full)
+                    yield Node("row", record.location, version if told is None else told, full)
 
     def _find_same(self, version: TableVersion, row_id: str) -> Sequence[FoundRow]:
         """Return the rows of a version whose ids begin so, one that was forgotten among them."""
@@ -323,21 +336,18 @@ class RowReader(Reader):
 
     def _find_models(self, row: Node) -> Iterator[Edge]:
         """Yield the models that were trained or evaluated on a version with the row, by the split that it had."""
-        told = self.forgotten.describe(row.key)
-        for uri, split in told.get("models", {}).items():
-            # what was known when it was forgotten: the rows of that version may be gone
-            if (model := parse_model_node(uri)) and split in SPLIT_HOWS and self.models.find_version(model):
-                yield Edge(model, SPLIT_HOWS[split], row, f"{split} split, forgotten since")
-        for node, version in self.models.find_trained(row.name) if not told else ():
-            tags = version.tags
-            if MADE_FROM in tags or not tags.get("delta.version", "").isdecimal():
+        record, told = self.forgotten.find(row.key), self.forgotten.describe(row.key).get("models", {})
+        for node, version in self.models.find_trained(row.name):
+            number = version.tags.get("delta.version", "")
+            if MADE_FROM in version.tags or not number.isdecimal() or int(number) < (row.number or 0):
                 continue
-            number = int(tags["delta.version"])
-            if self.rows.find_row(row.name, number, row.key) != row:
-                continue
-            split = self.rows.find_split(row, number)
+            if self.rows.find_row(row.name, int(number), row.key) == row:
+                split = self.rows.find_split(row, int(number))
+            else:  # what was known when it was forgotten: the rows of that version may be gone
+                split = told.get(str(node), "")
             if split in SPLIT_HOWS:
-                yield Edge(node, SPLIT_HOWS[split], row, f"{split} split of v{number}")
+                since = ", forgotten since" if record and not record.lifted and str(node) in told else ""
+                yield Edge(node, SPLIT_HOWS[split], row, f"{split} split of v{number}{since}")
 
     def _find_labellings(self, record: TableRecord, row: Node) -> list[int]:
         """Return the version that filled in the label of a row, as a list."""

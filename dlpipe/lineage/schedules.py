@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -125,7 +126,7 @@ class ScheduleReader(Reader):
             versions = {place: state.get_version(*place) for place in places}
         until = float("inf") if self.until is None else self.until / 1000
         return (
-            [run for run in runs if run.due <= until],
+            [_cut_attempts(run, until) for run in runs if run.due <= until],
             [event for event in events if event.at <= until],
             versions,
         )
@@ -151,6 +152,11 @@ class ScheduleReader(Reader):
             for attempt in run.attempts:
                 found.setdefault(attempt.metaflow_run, []).append(run)
         return found
+
+
+def _cut_attempts(run: Run, until: float) -> Run:
+    """Return a run with the attempts that had started by a time."""
+    return replace(run, attempts=tuple(attempt for attempt in run.attempts if attempt.started <= until))
 
 
 def _has_look(record: TableRecord, number: int, told: Mapping[str, object]) -> bool:

@@ -74,13 +74,11 @@ class ForgottenRows:
         return next(found, None)
 
     def describe(self, row_id: str) -> Mapping[str, Any]:
-        """Return what the record of a row tells of it."""
-        record = self.find(row_id)
-        return (
-            {}
-            if record is None
-            else next(record.digests[key] for key in self.digest(row_id) if key in record.digests)
-        )
+        """Return what the last record of a row tells of it, with the models that any record names."""
+        digests = self.digest(row_id)
+        told = [record.digests[key] for record in self.records for key in digests if key in record.digests]
+        models = {uri: split for details in told for uri, split in details.get("models", {}).items()}
+        return {**told[-1], "models": models} if told else {}
 
     def is_banned(self, values: Values, form: RowForm) -> bool:
         """Return whether a row with these inputs must stay away."""
