@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from made_up_lineage import History
+from made_up_lineage import History, list_ids
 from stores import keep_runs_in, new_store, untouched_environment
 
 from dlpipe.cli import main
+from dlpipe.reproducing import compare_answers, list_models
+from dlpipe.tables import read_table, write_table
 
 
 @pytest.mark.parametrize(
@@ -38,6 +40,21 @@ def test_of_a_pipeline_the_first_line_says_which_version_is_trained(
     told = "models:/reviews-pipeline/1 is made from models:/reviews/1, which is trained again"
     assert done.stderr.splitlines()[0].strip() == told
     assert "is made from" not in plain.stderr
+
+
+def test_that_no_answers_of_a_model_are_left_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with untouched_environment():
+        history = History(tmp_path)
+        rows = history.ingest("TrainFlow/17")
+        model = history.register("TrainFlow/17", rows)
+        first, *_ = list_ids(rows)
+        predictions = history.predict("TrainFlow/17", model, rows, [first])
+        write_table("reviews_predictions", read_table(predictions).slice(1), mode="overwrite")
+        assert list_models("reviews_predictions") == [model.uri]
+        (answers,) = compare_answers("reviews_predictions", [model.uri])
+    assert (answers.outcome, answers.exit_code) == ("not compared", 1)
+    assert "has none of them any more" in str(answers)
 
 
 LINEAGE = {

@@ -500,7 +500,9 @@ def test_a_run_of_a_deployment_was_not_there_before_it_started(history: History)
         number = triggered(state, "TrainFlow", "cron:1")
         due = state.get_run(number).due
         for attempt, started in enumerate([due + 1, due + 60]):
-            state.add_attempt(number, RunAttempt(attempt, "t", "r", metaflow_run=str(90 + attempt), started=started))
+            state.add_attempt(
+                number, RunAttempt(attempt, "t", "r", metaflow_run=str(90 + attempt), started=started)
+            )
 
     def list_runs(seconds: float) -> list[str]:
         records = Records(int((due + seconds) * 1000) + 999)

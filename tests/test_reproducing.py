@@ -22,10 +22,12 @@ from texts import reviews, write_csv
 from dlpipe.errors import NotReproducible, StorageFull
 from dlpipe.machine import has_fast_bf16
 from dlpipe.registry import ModelVersion
+from dlpipe.reproducing.answers import compare_columns
 from dlpipe.reproducing.apart import Apart
 from dlpipe.reproducing.code import TrainingCode, compare_packages, unpack, unpack_code
 from dlpipe.reproducing.differences import Difference, compare_domains, compare_rows
 from dlpipe.reproducing.disk import explain_full_disk
+from dlpipe.reproducing.explanations import measure_gap
 from dlpipe.reproducing.origin import Changes, Origin
 from dlpipe.reproducing.outcome import judge
 from dlpipe.reproducing.process import build_environment
@@ -141,6 +143,24 @@ def test_a_version_without_an_interval_is_never_called_equivalent(tiny_table: Ta
         assert done.outcome == "different"
         assert "NaN" not in json.dumps(done.to_plain())
     assert "the files of the registered model cannot be read: only its scores are compared" in done.notes
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "alike"),
+    [
+        (0.5, math.nan, 0),
+        (math.nan, 0.5, 0),
+        ([0.5, 0.25], [0.5, math.nan], 0),
+        ([0.5, 0.25], [0.5], 0),
+        (math.inf, 0.5, 0),
+        (math.nan, math.nan, 1),
+        ([math.inf, math.nan], [math.inf, math.nan], 1),
+    ],
+)
+def test_a_number_and_none_are_not_the_same_answer(then: object, now: object, alike: int) -> None:
+    assert compare_columns(pa.table({"score": [then]}), pa.table({"score": [now]})) == (alike, 0.0)
+    if isinstance(then, float) and isinstance(now, float):
+        assert measure_gap([0.1, then], [0.1, now]) == (0.0 if alike else math.inf)
 
 
 def test_that_rows_were_forgotten_since_is_noted(tiny_table: TableVersion) -> None:

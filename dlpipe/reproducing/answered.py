@@ -33,7 +33,8 @@ class AnswersAgain:
         Rows beyond the first 10,000, of explanations beyond the first 50, and those that are not in the source any
         more.
     alike : int
-        Rows with the same labels; of explanations, those with the same parts and numbers.
+        Rows with the same labels, and NaN at the same places; of explanations, those with the same parts and
+        numbers.
     largest : float
         The largest difference of a number; NaN where none was compared.
     why : str
@@ -63,9 +64,10 @@ class AnswersAgain:
         if self.outcome == "not compared":
             return f"answers   of {self.model} in {self.table} not compared: {self.why}"
         rest = f"; {self.left_out:,} more were not compared" if self.left_out else ""
+        numbers = f", numbers differ by at most {self.largest:.2g}" if math.isfinite(self.largest) else ""
         return (
             f"answers   of {self.model} in {self.table} for {self.source}: {self.alike:,} of {self.rows:,} rows "
-            f"alike, numbers differ by at most {self.largest:.2g}{rest}"
+            f"alike{numbers}{rest}"
         )
 
 

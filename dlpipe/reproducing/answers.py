@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from dlpipe.errors import DlpipeError
 from dlpipe.inference import load_predictor
 from dlpipe.registry import KIND, resolve
 from dlpipe.reproducing.answered import ROUNDING, AnswersAgain, Stored, read_stored
-from dlpipe.reproducing.explanations import EXPLAINED_AGAIN, compare_explanations
+from dlpipe.reproducing.explanations import EXPLAINED_AGAIN, compare_explanations, measure_gap
 from dlpipe.tables import TableVersion, stream_table, table_at
 from dlpipe.task import find_task
 
@@ -25,6 +26,8 @@ MOST = 10_000
 def compare_answers(asked: str, models: list[str]) -> Iterator[AnswersAgain]:
     """Yield, for each model and each version of a table that it answered, how far its answers are from those now.
 
+    Of a model that has no answers left in the table, it is said that they are not compared.
+
     Parameters
     ----------
     asked : str
@@ -34,7 +37,8 @@ def compare_answers(asked: str, models: list[str]) -> Iterator[AnswersAgain]:
     """
     table = table_at(asked)
     explained = "attribution" in dict(table.columns)
-    for origin, stored in read_stored(table, models, most=EXPLAINED_AGAIN if explained else MOST).items():
+    found = read_stored(table, models, most=EXPLAINED_AGAIN if explained else MOST)
+    for origin, stored in found.items():
         uri, path, version = origin
         try:
             source = table_at(path, version=version)
@@ -45,6 +49,10 @@ def compare_answers(asked: str, models: list[str]) -> Iterator[AnswersAgain]:
         except (DlpipeError, OSError) as error:
             where = f"{path.rpartition('/')[2]}@v{version}"
             yield AnswersAgain(uri, str(table), where, "not compared", why=str(error))
+    for uri in dict.fromkeys(models):
+        if not any(origin.model == uri for origin in found):
+            why = f"{table} has none of them any more. Name the model to train it again and no more: {uri}"
+            yield AnswersAgain(uri, str(table), "", "not compared", why=why)
 
 
 def compare_predictions(stored: Stored, uri: str, source: TableVersion, *, table: str) -> AnswersAgain:
@@ -93,7 +101,9 @@ def compare_predictions(stored: Stored, uri: str, source: TableVersion, *, table
 
 
 def compare_columns(then: pa.Table, now: pa.Table) -> tuple[int, float]:
-    """Return how many rows have the same labels, and the largest difference of a number.
+    """Return how many rows are alike, and the largest difference of a number.
+
+    A row is alike where its labels are the same and NaN stands where it stood; two NaN at one place are the same.
 
     Parameters
     ----------
@@ -111,11 +121,12 @@ def compare_columns(then: pa.Table, now: pa.Table) -> tuple[int, float]:
     for name in then.column_names:
         old, new = then[name].to_pylist(), now[name].to_pylist()
         for at, (before, after) in enumerate(zip(old, new, strict=True)):
-            if is_number(before) and is_number(after):
-                gap = np.abs(np.atleast_1d(np.asarray(before, float)) - np.atleast_1d(np.asarray(after, float)))
-                largest = max(largest, float(gap.max(initial=0)))
-            elif before != after:
+            if not (is_number(before) and is_number(after)):
+                alike[at] &= before == after
+            elif math.isinf(gap := measure_gap(to_numbers(before), to_numbers(after))):
                 alike[at] = False
+            else:
+                largest = max(largest, gap)
     return int(alike.sum()), largest
 
 
@@ -127,5 +138,10 @@ def is_number(value: Any) -> bool:
     >>> is_number(0.5), is_number([0.5, 0.5]), is_number("a"), is_number([])
     (True, True, False, False)
     """
-    values = value if isinstance(value, list) else [value]
+    values = to_numbers(value)
     return bool(values) and all(isinstance(each, int | float) for each in values)
+
+
+def to_numbers(value: Any) -> list[Any]:
+    """Return a list as it is, and anything else in one."""
+    return value if isinstance(value, list) else [value]

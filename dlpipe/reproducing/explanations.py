@@ -94,12 +94,21 @@ def list_numbers(explained: pa.Table) -> Iterator[tuple[Place, Sequence[float]]]
 
 
 def measure_gap(before: Sequence[float], after: Sequence[float]) -> float:
-    """Return the largest difference of two numbers; of those that are both NaN there is none.
+    """Return the largest difference of two numbers at one place.
+
+    Of those that are both NaN there is none; where only one is, or one list is longer, it is infinite.
 
     Examples
     --------
-    >>> measure_gap([0.5, math.nan], [0.25, math.nan])
-    0.25
+    >>> measure_gap([0.5, math.nan], [0.25, math.nan]), measure_gap([0.5, 0.1], [0.5, math.nan])
+    (0.25, inf)
     """
-    pairs = zip(before, after, strict=True)
-    return max(0.0 if math.isnan(old) and math.isnan(new) else abs(old - new) for old, new in pairs)
+    if len(before) != len(after):
+        return math.inf
+    gaps = [_subtract(old, new) for old, new in zip(before, after, strict=True)]
+    return max((math.inf if math.isnan(gap) else gap for gap in gaps), default=0.0)
+
+
+def _subtract(old: float, new: float) -> float:
+    is_same = old == new or (math.isnan(old) and math.isnan(new))
+    return 0.0 if is_same else abs(old - new)
