@@ -1,6 +1,7 @@
 """Forgetting: what a row has reached, and the row taken out of all of it.
 
 asked      which rows are meant
+splitting  the words of a content, spelled alike
 words      a text found by its words, however it is written
 contents   a text taken out of the content of a file
 choosing   which rows of a table are meant

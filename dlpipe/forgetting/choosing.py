@@ -139,7 +139,8 @@ class RowChooser:
         longest = [needle.longest for needle in self._text_needles]
         words = [word.decode() for word in longest if word is not None]
         if len(words) <= MANY and len(words) == len(longest):
-            may_be = pa.array([False] * len(values), pa.bool_())
+            # letters such as wide ones are the same to a reader
+            may_be = pc.invert(pc.string_is_ascii(values))
             for word in words:
                 may_be = pc.or_(may_be, pc.fill_null(pc.match_substring(values, word, ignore_case=True), False))
             values = values.filter(may_be)

@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING
 
 from dlpipe.errors import DlpipeError
 from dlpipe.forgetting.choosing import RowChooser
-from dlpipe.forgetting.words import split_words
+from dlpipe.forgetting.splitting import fold, split_words
 
 if TYPE_CHECKING:
     from dlpipe.lineage import Records
     from dlpipe.lineage.catalog import TableRecord
 
 LETTERS = re.compile(r"[^\W\d_]+")
+UNFOLDED = "ßς"
+"""What is spelled in another way only where case does not count."""
 FEWEST_LETTERS = 5
 MOST_WORDS = 2000
 """So many are looked for at most: of a file with thousands of rows, the texts alone."""
@@ -40,7 +42,7 @@ def find_own_words(records: Records, chooser: RowChooser, experiments: Iterable[
     words = {word.text for text in texts for word in split_words(text)}
     words = {word for word in words if word.isalpha() and len(word) >= FEWEST_LETTERS} - read_code_words()
     for name in (*_list_names(records), *experiments) if words else ():
-        words.difference_update(LETTERS.findall(name.casefold()))
+        words.difference_update(LETTERS.findall(fold(name)))
     for record in records.catalog.list_records("data"):
         if not words or len(words) > MOST_WORDS:
             break
@@ -70,11 +72,10 @@ def _leave_out_common(record: TableRecord, chooser: RowChooser, words: set[str])
         for batch in stream_table(record.latest, batch_rows=65536):
             others = batch.filter(pc.invert(chooser.choose(batch)))
             for name in names:
-                column = pc.unique(others[name].cast(pa.string()))
-                found = {
-                    word for word in left if pc.any(pc.match_substring(column, word, ignore_case=True)).as_py()
-                }
-                left -= found
+                column = pc.utf8_lower(pc.utf8_normalize(pc.unique(others[name].cast(pa.string())), "NFKC"))
+                for letter in UNFOLDED:
+                    column = pc.replace_substring(column, letter, fold(letter))
+                left -= {word for word in left if pc.any(pc.match_substring(column, word)).as_py()}
     except DlpipeError:  # said elsewhere: a table that cannot be read hides no other
         return left
     return left

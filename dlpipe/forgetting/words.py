@@ -7,60 +7,33 @@ each other. A beginning will do where it is followed by an ellipsis, or is long:
 
 from __future__ import annotations
 
-import html
 import re
+import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
+
+from dlpipe.forgetting.splitting import MARKS, Word, fold, split_words
 
 BLANK = "_"
 """What stands for a word that was forgotten."""
-PLAIN = re.compile(r"(?P<word>\w+)")
-MARKUP = re.compile(
-    r"(?P<code>\\u[0-9a-fA-F]{4}|&(?:#\d+|#[xX][0-9a-fA-F]+|[A-Za-z][A-Za-z0-9]*);)"
-    r"|(?P<gap>\\[nrtbf\"\\/]|<[^<>]*>)|(?P<word>[^\W&\\<]+)"
-)
 ELLIPSIS = re.compile(r"\s*(\.\.\.|…|\\u2026|&hellip;)")
 SHORT_WORDS, SHORT_CHARACTERS = 3, 15
 """A text with fewer of both may be part of any other: it is found where it is a whole value."""
+ELLIPSES = (b"...", b"\xe2\x80\xa6", b"\\u2026", b"&hellip;", "…".encode("utf-16-le"))
+"""As they are in bytes, also in those of an array without its zeros."""
 FEWEST_BEFORE_ELLIPSIS, LONG_BEGINNING = 20, 120
 """Characters of a beginning that is found where it is cut with an ellipsis, and without one."""
+WIDEST_GAP = 2
+"""Characters between two words that count at most: tags are no part of a beginning."""
+CUT = re.compile(r"\Z|[\"<\n]|'(?!\w)|\\+[\"nr]")
+"""What stands where a text was cut; an apostrophe within a word does not."""
 QUOTES = "\"'>"
 END_QUOTES = "\"'<"
-
-
-@dataclass(frozen=True)
-class Word:
-    """A word of a content, in lower case, and where it stands."""
-
-    text: str
-    start: int
-    end: int
-
-
-def split_words(content: str, *, markup: bool = False) -> list[Word]:
-    r"""Return the words of a content; with ``markup``, tags are gaps, and what codes stand for is read.
-
-    Examples
-    --------
-    >>> [word.text for word in split_words(r"<b>Caf\u00e9</b> &amp; bar", markup=True)]
-    ['café', 'bar']
-    """
-    words: list[Word] = []
-    text, start, end = "", 0, -1
-    for match in (MARKUP if markup else PLAIN).finditer(content):
-        piece = match["word"] or ""
-        if markup and (code := match["code"]):
-            read = chr(int(code[2:], 16)) if code.startswith("\\u") else html.unescape(code)
-            piece = read if read.isalnum() else ""
-        if not piece:
-            continue
-        if match.start() != end:
-            if text:
-                words.append(Word(text.casefold(), start, end))
-            text, start = "", match.start()
-        text, end = text + piece, match.end()
-    return [*words, Word(text.casefold(), start, end)] if text else words
+ASCII_RUN = re.compile(f"[A-Za-z0-9_]+(?![{MARKS}])")
+LIGATURES = re.compile("ss|ff|fi|fl|st|ij")
+"""Letters that may be one: ß, ﬁ, and the like."""
 
 
 @dataclass(frozen=True)
@@ -74,16 +47,21 @@ class Needle:
         Whether it is one word that stands for nothing else, such as a row id.
     alone : bool
         Whether it is a word that only this text has: it is found where it is a whole value, as in a list of words.
+    spelled : tuple of str
+        The words as they are in the text, where that is known.
     """
 
     words: tuple[str, ...]
     exact: bool = False
     alone: bool = False
+    spelled: tuple[str, ...] = ()
 
     @classmethod
     def from_text(cls, text: str) -> Needle:
         """Return the needle of a text."""
-        return cls(tuple(word.text for word in split_words(text)))
+        words = split_words(text)
+        spelled = tuple(text[word.start : word.end] for word in words)
+        return cls(tuple(word.text for word in words), spelled=spelled)
 
     @property
     def is_short(self) -> bool:
@@ -92,11 +70,42 @@ class Needle:
             not self.exact and len(self.words) < SHORT_WORDS and sum(map(len, self.words)) < SHORT_CHARACTERS
         )
 
-    @cached_property
+    @property
     def longest(self) -> bytes | None:
-        """The longest word that any encoding has as it is; ``None`` where there is none."""
-        plain = [word for word in self.words if word.isascii()]
-        return max(plain, key=len).encode() if plain else None
+        """The longest part that any spelling of the text has; ``None`` where there is none."""
+        return next(iter(self._list_parts(sum(map(len, self.words)) * 2)), None)
+
+    def may_be_in(self, lower: bytes, *, cut: bool) -> bool:
+        """Return whether bytes in lower case can have it; its beginning will do in a ``cut`` content."""
+        if all(part in lower for part in self._beginning):
+            return True
+        return cut and all(part in lower for part in self._short_beginning)
+
+    @cached_property
+    def _beginning(self) -> tuple[bytes, ...]:
+        return self._list_parts(LONG_BEGINNING)
+
+    @cached_property
+    def _short_beginning(self) -> tuple[bytes, ...]:
+        return self._list_parts(FEWEST_BEFORE_ELLIPSIS)
+
+    def _list_parts(self, room: int) -> tuple[bytes, ...]:
+        """Return the parts that any spelling has of the first characters, the longest first."""
+        found: set[str] = set()
+        for word, spelled in zip(self.words, self.spelled or self.words, strict=True):
+            if room <= 0:
+                break
+            if self.exact:
+                found.add(spelled)
+            elif spelled.isascii():
+                found.update(LIGATURES.sub("  ", spelled.lower())[:room].split())
+            elif len(word) <= room:
+                # what only becomes ASCII when it is composed, such as a Kelvin sign, is written otherwise
+                runs = ASCII_RUN.findall(unicodedata.normalize("NFC", spelled))
+                parts = (run.lower() for run in runs if run in spelled)
+                found.update(part for run in parts for part in LIGATURES.split(run))
+            room -= len(word) + WIDEST_GAP
+        return tuple(part.encode() for part in sorted(found, key=lambda part: (-len(part), part)) if part)
 
 
 @dataclass(frozen=True)
@@ -119,8 +128,8 @@ class Needles:
     ) -> Needles:
         """Return needles of texts, of words that stand for nothing else, and of words that only they have."""
         made = dict.fromkeys(Needle.from_text(text) for text in texts)
-        whole = dict.fromkeys(Needle((word.casefold(),), exact=True) for word in exact)
-        words = dict.fromkeys(Needle((word.casefold(),), alone=True) for word in alone)
+        whole = dict.fromkeys(Needle((fold(word),), exact=True) for word in exact)
+        words = dict.fromkeys(Needle((fold(word),), alone=True) for word in alone)
         needles = tuple(needle for needle in (*made, *whole, *words) if needle.words)
         long = (text for text in texts if not Needle.from_text(text).is_short)
         return cls(needles, tuple(dict.fromkeys([*long, *exact])))
@@ -130,9 +139,13 @@ class Needles:
         return Needles(tuple(needle for needle in self.needles if not needle.alone), self.originals)
 
     def may_be_in(self, content: bytes) -> bool:
-        """Return whether a content can have any of them: a quick look that is never wrong about a no."""
+        """Return whether a content can have any of them.
+
+        A quick look. It is wrong about a no only where other letters stand for ASCII ones, such as wide ones.
+        """
         lower = content.lower()
-        return any(needle.longest is None or needle.longest in lower for needle in self.needles)
+        cut = any(sign in lower for sign in ELLIPSES)
+        return any(needle.may_be_in(lower, cut=cut) for needle in self.needles)
 
     def find_spans(self, content: str) -> list[tuple[int, int]]:
         """Return where the words of what is found stand, in their order."""
@@ -187,11 +200,16 @@ def _match_needle(content: str, words: Sequence[Word], at: int, needle: Needle) 
     # a text may be cut in the middle of a word
     if last < len(words) and wanted[count].startswith(words[last].text):
         last += 1
-    start, end = words[at].start, words[last - 1].end
-    if end - start >= FEWEST_BEFORE_ELLIPSIS and ELLIPSIS.match(content, end):
+    length, end = _measure(words[at:last]), words[last - 1].end
+    if length >= FEWEST_BEFORE_ELLIPSIS and ELLIPSIS.match(content, end):
         return last
-    cut = content[end : end + 1] in (*END_QUOTES, "", "\n", "\\")
-    return last if end - start >= LONG_BEGINNING and cut else None
+    return last if length >= LONG_BEGINNING and CUT.match(content, end) else None
+
+
+def _measure(words: Sequence[Word]) -> int:
+    """Return how many characters words are, with what is between them."""
+    gaps = (min(after.start - before.end, WIDEST_GAP) for before, after in pairwise(words))
+    return sum(len(word.text) for word in words) + sum(gaps)
 
 
 def _is_whole_value(content: str, start: int, end: int) -> bool:
