@@ -23,14 +23,35 @@ from stores import untouched_environment
 
 from dlpipe.errors import ModelDamaged
 from dlpipe.registry import ModelVersion
+from dlpipe.serving import settings as serving_settings
 from dlpipe.serving.application import Application
 from dlpipe.serving.batching import Batcher
+from dlpipe.serving.entries import Entry
+from dlpipe.serving.explaining import Explainers
 from dlpipe.serving.following import Models
 from dlpipe.serving.key_file import create_key, revoke_key
 from dlpipe.serving.logged import read_logged
-from dlpipe.serving.server import answer_while_loading, close_application, open_socket
+from dlpipe.serving.server import answer, answer_while_loading, close_application, open_socket
+from dlpipe.serving.settings import LOAD_SECONDS, LimitSettings
 
 pytestmark = pytest.mark.slow
+
+
+class Echo:
+    """A version that answers a row with the row itself."""
+
+    batch_tokens, engine, digest, lanes, takes_missing, checked = 1024, "echo", "d", 1, False, True
+    card, example = {"task": "text-classification"}, ()
+    task = SimpleNamespace(name="text-classification", inputs=SimpleNamespace(name_values=lambda row: row))
+
+    def __init__(self, version: ModelVersion) -> None:
+        self.version = version
+
+    def read_request(self, given: Any) -> list[Any]:
+        return [given] if isinstance(given, str) else list(given)
+
+    def predict_batch(self, rows: list[Any]) -> list[dict[str, Any]]:
+        return [{"predicted": row} for row in rows]
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +132,69 @@ def test_a_named_model_that_cannot_answer_ends_the_server() -> None:
 
     with pytest.raises(Exception, match="It answers otherwise"):
         answer_beside(work, broken=True)
+
+
+# the end --------------------------------------------------------------------------------------------------------
+
+
+class Explainer:
+    """Takes its time."""
+
+    def explain(self, rows: list[Any], *, method: str | None) -> SimpleNamespace:
+        time.sleep(1.5)
+        return SimpleNamespace(rows=[])
+
+
+def test_a_server_that_ends_waits_for_explanations_and_tells_those_that_take_too_long(monkeypatch) -> None:
+    monkeypatch.setattr(serving_settings, "LOAD_SECONDS", 2.0)
+    monkeypatch.setattr(serving_settings, "DRAIN_SECONDS", 0.5)
+    loaded = threading.Event()
+    logged: list[Entry] = []
+    answers: dict[str, requests.Response] = {}
+
+    def open_version(version: ModelVersion) -> Any:
+        if version.name == "slow":
+            loaded.wait(30)
+        return Echo(version)
+
+    async def main() -> None:
+        models = Models(
+            find_version=lambda uri: ModelVersion(uri[8:].partition("@")[0], 1, uri, "", "", ""),
+            open_version=open_version,
+            read_aliases=lambda names: {},
+            say=lambda line: None,
+        )
+        limits = LimitSettings(timeout=0.5, explain_timeout=2.5)
+        explainers = Explainers(load=lambda uri: Explainer())
+        app = Application(models, Batcher(), limits=limits, record=logged.append, explainers=explainers)
+        await models.find("reviews")
+        with open_socket("127.0.0.1", 0) as listening:
+            listening.listen()
+            address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+            def ask(path: str) -> None:
+                answers[path] = requests.post(f"{address}/models/{path}", json="good", timeout=30)
+
+            asking = [asyncio.create_task(asyncio.to_thread(ask, path)) for path in ("reviews/explain", "slow")]
+            asyncio.get_running_loop().call_later(0.5, os.kill, os.getpid(), signal.SIGTERM)
+            try:
+                await answer(app, listening, say=lambda line: None)
+                await asyncio.gather(*asking)
+            finally:
+                loaded.set()
+                await close_application(app)
+
+    asyncio.run(main())
+    assert answers["reviews/explain"].status_code == 200
+    late = answers["slow"]
+    assert (late.status_code, late.json()["error"]["code"]) == (503, "ending")
+    assert int(late.headers["retry-after"]) > 0
+    assert sorted((entry.model, entry.status) for entry in logged) == [("reviews", 200), ("slow", 503)]
+
+
+def test_what_is_under_way_has_more_time_at_the_end_than_any_request_may_take() -> None:
+    for limits in (LimitSettings(), LimitSettings(timeout=100), LimitSettings(explain_timeout=100)):
+        assert limits.draining > max(limits.timeout, limits.explain_timeout, LOAD_SECONDS)
 
 
 # settings -------------------------------------------------------------------------------------------------------

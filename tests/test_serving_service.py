@@ -46,7 +46,7 @@ def test_install_shows_the_unit_and_asks_before_it_writes(folder: Path) -> None:
     assert text.strip() == done.stdout.strip()
     assert "systemctl --user enable --now dlpipe-serve" in done.stderr
     assert read_line(text, "WorkingDirectory") == str(folder)
-    assert read_line(text, "TimeoutStopSec") == "50"
+    assert read_line(text, "TimeoutStopSec") == "120"  # for explanations, the log, and to spare
     assert f"Environment=DLPIPE_STATE={folder}/state" in text
     assert "KillMode" not in text
     assert "ExecReload" not in text  # without a file of settings, SIGHUP ends it
@@ -82,10 +82,10 @@ def test_bad_settings_are_found_before_the_unit_is_written(folder: Path) -> None
     assert done.exit_code == 1
     assert "timeout" in done.stderr
     assert not (folder / "config").exists()
-    (folder / "serving.toml").write_text("[serving]\ntimeout = 20.0\n")
+    (folder / "serving.toml").write_text("[serving]\ntimeout = 20.0\nexplain_timeout = 90.0\n")
     text = install("--yes", "--settings", "serving.toml").stdout
     assert f"--settings {folder}/serving.toml" in text  # whatever folder systemd starts it in
-    assert read_line(text, "TimeoutStopSec") == "65"
+    assert read_line(text, "TimeoutStopSec") == "150"
 
 
 def test_a_project_has_a_unit_of_its_own_and_the_machine_one_that_waits_for_the_network(
@@ -93,7 +93,7 @@ def test_a_project_has_a_unit_of_its_own_and_the_machine_one_that_waits_for_the_
 ) -> None:
     monkeypatch.setenv("DLPIPE_STATE", str(folder / "films/.dlpipe/state"))
     environ = {"DLPIPE_STATE": str(folder / "films/.dlpipe/state"), "PATH": "/usr/bin", "SUDO_USER": "ana"}
-    unit = make_unit(["--port", "9"], timeout=10, system=True, environ=environ)
+    unit = make_unit(["--port", "9"], draining=75, system=True, environ=environ)
     assert unit.path.name.startswith("dlpipe-serve-films-")
     assert unit.path.parent == Path("/etc/systemd/system")
     assert read_line(unit.text, "User") == "ana"
@@ -102,7 +102,7 @@ def test_a_project_has_a_unit_of_its_own_and_the_machine_one_that_waits_for_the_
 
 
 def test_systemd_takes_the_unit(folder: Path) -> None:
-    made = make_unit(["--settings", str(folder / "100% mine.toml")], timeout=10, system=True)
+    made = make_unit(["--settings", str(folder / "100% mine.toml")], draining=75, system=True)
     (folder / made.path.name).write_text(made.text)
     if shutil.which("systemd-analyze") is None:
         pytest.skip("there is no systemd here")

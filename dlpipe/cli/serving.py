@@ -182,7 +182,7 @@ def install(
     for name, value in given.items():
         if value is not None:
             words += [f"--{name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)]
-    unit = make_unit(words, timeout=limits.timeout, system=system)
+    unit = make_unit(words, draining=limits.draining, system=system)
     if install_unit(unit, system=system, yes=yes) and (left := find_left_out(os.environ)):
         say(f"{', '.join(left)} holds a password and is not in the unit: put it into serving.env.", err=True)
 

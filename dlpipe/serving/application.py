@@ -34,11 +34,11 @@ from dlpipe.serving.log_rows import dump
 from dlpipe.serving.metrics import Metrics
 from dlpipe.serving.origins import find_foreign, send_refusal
 from dlpipe.serving.pages import make_pages
-from dlpipe.serving.refusals import GONE, Refused, bad_request, refuse
+from dlpipe.serving.refusals import CLIENT_GONE, ENDING, GONE, Refused, bad_request, refuse
 from dlpipe.serving.replies import JSON_TYPE, Headers, make_error, make_reply
 from dlpipe.serving.routes import Route, find_route
 from dlpipe.serving.served import Record, Served, measure_costs
-from dlpipe.serving.settings import LimitSettings
+from dlpipe.serving.settings import LOAD_SECONDS, LimitSettings
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -48,8 +48,6 @@ BODIES = 8
 """So many of the largest bodies may be held at a time; more are refused, or many clients could fill the memory."""
 LOGGED_UNKNOWN = 1.0, 60.0
 """Requests without a valid key that are logged: so many a second, and so many at once."""
-LOAD_SECONDS = 60.0
-"""How long a request waits for a model that nobody has asked for before."""
 NO_ONLY = (
     "/invocations is the address of the only model of a server that was started with one --model. "
     "Write /models/NAME/invocations."
@@ -168,11 +166,14 @@ class Application:
                 body, headers = make_error(refused, call.id, shape=route.shape)
                 call.records = ()
                 self._note_error(call, status, error)
-        except asyncio.CancelledError:
-            # the connection was lost; a server that ends does not get here, for it waits
+        except asyncio.CancelledError as cancelled:
             call.records = ()
-            self._note_error(call, GONE, "The client was gone before its answer.")
-            return
+            if not self.draining or cancelled.args == (CLIENT_GONE,):
+                self._note_error(call, GONE, CLIENT_GONE)
+                return
+            status, error = ENDING.status, ENDING.message
+            body, headers = make_error(ENDING, call.id, shape=route.shape)
+            self._note_error(call, status, error)
         finally:
             self._let_go(call)
         headers.append((b"content-length", b"%d" % len(body)))

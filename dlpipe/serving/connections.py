@@ -14,7 +14,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from dlpipe.serving.entries import make_request_id
-from dlpipe.serving.refusals import Refused
+from dlpipe.serving.refusals import CLIENT_GONE, Refused
 from dlpipe.serving.replies import make_error
 
 HEAD_SECONDS = 10.0
@@ -64,7 +64,7 @@ def make_protocol(most: int) -> type[HttpToolsProtocol]:
             silent.pop(self, None)
             super().connection_lost(exc)
             if self._task is not None and not self._task.done():
-                self._task.cancel()
+                self._task.cancel(CLIENT_GONE)
 
         def eof_received(self) -> None:
             """Tell who sent half a request that the other half is missing; other clients are gone."""

@@ -66,6 +66,17 @@ class Refused(Exception):
             self.headers = (*headers, (b"retry-after", b"%d" % max(1, math.ceil(retry_after))))
 
 
+CLIENT_GONE = "The client was gone before its answer."
+"""Why a request is cancelled whose connection is lost."""
+ENDING = Refused(
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "ending",
+    "The server ends, and has no time left to answer.",
+    retry_after=TRY_AGAIN,
+)
+"""What those are told that are still under way when a server has waited long enough for them."""
+
+
 def bad_request(message: str) -> Refused:
     """Return the refusal of a body that cannot be read."""
     return Refused(HTTPStatus.BAD_REQUEST, "bad_request", message)

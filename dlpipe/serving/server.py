@@ -7,6 +7,7 @@ import contextlib
 import functools
 import ipaddress
 import logging
+import math
 import os
 import resource
 import signal
@@ -37,8 +38,8 @@ from dlpipe.tracking import open_store
 LOGGER = logging.getLogger(__name__)
 CONNECTIONS = 8192
 KEEP_ALIVE_SECONDS = 30
-DRAIN_SECONDS = 15.0
-"""More than a request has, in which those under way end after a signal."""
+CANCELLED_SECONDS = 5.0
+"""In which those that were under way for too long are told that the server ends."""
 FILES = 256
 """Open files that are not connections."""
 BACKLOG = 1024
@@ -324,7 +325,7 @@ async def answer(app: Application, listening: socket.socket, *, say: Callable[[s
         access_log=False,
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=int(app.limits.timeout + DRAIN_SECONDS),
+        timeout_graceful_shutdown=math.ceil(app.limits.draining),
         backlog=BACKLOG,
     )
     # what it says of bad clients helps nobody; what goes wrong here is logged by the application
@@ -354,13 +355,17 @@ class DrainingServer(Server):
         if self.should_exit:
             os._exit(128 + sig)
         self.should_exit = self._app.draining = True
-        self.config.timeout_graceful_shutdown = int(
-            self._app.limits.timeout + DRAIN_SECONDS
-        )  # it may have changed
+        self.config.timeout_graceful_shutdown = math.ceil(self._app.limits.draining)  # it may have changed
         under_way = len(self.server_state.tasks)
         self._say(
             f"Ending; {under_way} request{'' if under_way == 1 else 's'} under way. Another signal ends at once."
         )
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End what is under way; what takes too long is cancelled, and says so to its client."""
+        await super().shutdown(sockets)
+        if self.server_state.tasks:
+            await asyncio.wait(set(self.server_state.tasks), timeout=CANCELLED_SECONDS)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[Any]:  # type: ignore[override]

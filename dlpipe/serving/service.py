@@ -17,13 +17,13 @@ VARIABLES = "serving.env"
 PLACES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "DLPIPE_TABLES", "DLPIPE_ARTIFACTS")
 """Variables that say where models and tables are."""
 END_SECONDS = 45
-"""Beside those that a request has: for draining, and for the log's last commit."""
+"""Beside those that requests under way have: for the log's last commit."""
 
 
 def make_unit(
     words: Sequence[str],
     *,
-    timeout: float,
+    draining: float,
     system: bool = False,
     folder: Path | None = None,
     environ: Mapping[str, str] = os.environ,
@@ -35,8 +35,8 @@ def make_unit(
     ----------
     words : sequence of str
         Options of ``dlpipe serve``.
-    timeout : float
-        Seconds that a request has.
+    draining : float
+        Seconds that requests under way have when it ends.
     system : bool
         Whether it is the system's: it starts with the machine, and its file needs root's rights. Under ``sudo`` it
         works as the user who called it.
@@ -63,7 +63,7 @@ def make_unit(
         service=[
             *(["ExecReload=kill -HUP $MAINPID"] if "--settings" in words else []),
             "# requests under way get their answers, and the log is committed",
-            f"TimeoutStopSec={math.ceil(timeout) + END_SECONDS}",
+            f"TimeoutStopSec={math.ceil(draining) + END_SECONDS}",
         ],
         after=["Wants=network-online.target", "After=network-online.target"] if system else [],
         system=system,

@@ -10,6 +10,11 @@ from annotated_types import Ge, Gt, Le
 
 from dlpipe.settings import read_settings
 
+LOAD_SECONDS = 60.0
+"""How long a request waits for a model that nobody has asked for before."""
+DRAIN_SECONDS = 15.0
+"""More than a request has, in which those under way end after a signal."""
+
 
 @dataclass(frozen=True)
 class LimitSettings:
@@ -36,6 +41,11 @@ class LimitSettings:
     max_body: Annotated[int, Ge(1_000), Le(1_000_000_000)] = 8_000_000
     max_rows: Annotated[int, Ge(1), Le(1_000_000)] = 10_000
     max_explained: Annotated[int, Ge(1), Le(10_000)] = 20
+
+    @property
+    def draining(self) -> float:
+        """Seconds that requests under way have when a server ends."""
+        return max(self.timeout, self.explain_timeout, LOAD_SECONDS) + DRAIN_SECONDS
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,6 @@ from typing import Any
 from dlpipe.cluster import Cluster, join
 from dlpipe.errors import ClusterUnavailable, DlpipeError, SettingError
 from dlpipe.registry import parse_uri, resolve
-from dlpipe.serving.application import LOAD_SECONDS
 from dlpipe.serving.journal import find_journals
 from dlpipe.serving.ray_serve.checks import (
     check_installed,
@@ -40,7 +39,6 @@ from dlpipe.serving.ray_serve.replica import Replica
 from dlpipe.serving.ray_serve.shared import Shared
 from dlpipe.serving.request_log import adopt_journals
 from dlpipe.serving.server import (
-    DRAIN_SECONDS,
     KEEP_ALIVE_SECONDS,
     ServeSettings,
     check_host,
@@ -48,7 +46,7 @@ from dlpipe.serving.server import (
     describe_models,
     open_keys,
 )
-from dlpipe.serving.settings import LimitSettings, ServingSettings
+from dlpipe.serving.settings import DRAIN_SECONDS, LimitSettings, ServingSettings
 
 NAME = "dlpipe"
 """Of the application in Ray Serve: a cluster has one."""
@@ -218,7 +216,7 @@ class Deployed:
             num_replicas=settings.replicas,
             ray_actor_options={"num_cpus": settings.cores},
             max_ongoing_requests=REQUESTS,
-            graceful_shutdown_timeout_s=limits.timeout + DRAIN_SECONDS,
+            graceful_shutdown_timeout_s=limits.draining,
             graceful_shutdown_wait_loop_s=0.2,
             health_check_period_s=5,
             health_check_timeout_s=10,
@@ -320,7 +318,7 @@ class Deployed:
 
 def find_longest(limits: LimitSettings) -> float:
     """Return the seconds after which a proxy gives a request up: no replica takes so long."""
-    return max(limits.explain_timeout, LOAD_SECONDS) + 2 * limits.timeout + DRAIN_SECONDS
+    return limits.draining + 2 * limits.timeout
 
 
 def find_application() -> Any:
