@@ -7,9 +7,10 @@ shown as Python writes them, such as ``\x1b`` and ``\u202e``.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -33,6 +34,25 @@ def make_visible(text: str) -> str:
     title \x1b]0;owned\x07, order \u202egnp.exe
     """
     return UNSAFE.sub(lambda found: _escape(found[0]), text)
+
+
+def lose_unwritable(say: Callable[[str], None]) -> Callable[[str], None]:
+    """Return ``say`` for what goes on without a reader: a line that nobody can be told costs nothing else.
+
+    Standard error may be a file on a full disk, a pipe that nobody reads any more, or closed.
+
+    Examples
+    --------
+    >>> def fail(line: str) -> None:
+    ...     raise OSError("No space left on device")
+    >>> lose_unwritable(fail)("The registry answers again.")
+    """
+
+    def tell(line: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            say(line)
+
+    return tell
 
 
 def measure_width(text: str) -> int:

@@ -717,6 +717,25 @@ def test_a_registry_that_is_down_changes_nothing():
     ]
 
 
+def test_a_line_that_cannot_be_said_ends_no_following():
+    async def work(registry: Registry, models: Models) -> None:
+        await models.find("slow")
+
+        def fail(line: str) -> None:
+            raise OSError("No space left on device")
+
+        models.say = fail
+        for number in (2, 3):
+            registry.aliases["champion"] = number
+
+            async def moved(number: int = number) -> bool:
+                return (await models.find("slow")).version.version == number
+
+            await until(moved)
+
+    follow(work)
+
+
 def test_an_alias_that_is_gone_answers_no_more_and_its_version_does_by_its_number():
     async def work(registry: Registry, models: Models) -> None:
         await models.find("slow")

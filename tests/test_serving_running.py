@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import json
 import os
 import re
+import shutil
 import signal
+import socket
 import statistics
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +27,7 @@ import requests
 from served import Server, read_answer, register_reviews, serving
 from stores import untouched_environment
 
-from dlpipe.errors import ModelDamaged
+from dlpipe.errors import DlpipeError, ModelDamaged
 from dlpipe.registry import ModelVersion
 from dlpipe.serving import settings as serving_settings
 from dlpipe.serving.application import Application
@@ -33,6 +39,7 @@ from dlpipe.serving.key_file import create_key, revoke_key
 from dlpipe.serving.logged import read_logged
 from dlpipe.serving.server import answer, answer_while_loading, close_application, open_socket
 from dlpipe.serving.settings import LOAD_SECONDS, LimitSettings
+from dlpipe.tables import table_at
 
 pytestmark = pytest.mark.slow
 
@@ -269,6 +276,55 @@ def test_a_server_whose_only_key_is_revoked_answers_nobody(store, tmp_path: Path
     revoke_key(file, "shop")
     with serving("--model", "reviews", folder=tmp_path) as server:
         assert server.post("/models/reviews", "good").status_code == 401
+
+
+# what cannot be said --------------------------------------------------------------------------------------------
+
+
+def test_a_server_whose_lines_nobody_can_be_told_goes_on_with_all_its_work(store, tmp_path: Path) -> None:
+    settings = tmp_path / "serving.toml"
+    settings.write_text("[serving.log]\nflush_seconds = 0.2\n")
+    tables = tmp_path / "tables"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "dlpipe.cli", "serve", "--port", str(port), "--settings", str(settings)]
+    given = {**os.environ, "DLPIPE_TABLES": str(tables), "DLPIPE_STATE": str(tmp_path / "state")}
+    (tables / "reviews_requests").mkdir(parents=True)
+    (tables / "reviews_requests" / "_delta_log").write_text("no folder")
+    with open("/dev/full", "w") as full, subprocess.Popen(command, env=given, stderr=full) as process:
+        try:
+            ask = functools.partial(
+                requests.post, f"http://127.0.0.1:{port}/models/reviews", json="good", timeout=30
+            )
+            wait_until(lambda: answers(ask))
+            time.sleep(2.0)  # the flusher would have said that it cannot commit
+            shutil.rmtree(tables / "reviews_requests")
+            assert answers(ask)
+            with untouched_environment():
+                os.environ["DLPIPE_TABLES"] = str(tables)
+                wait_until(lambda: count_committed("reviews_requests") >= 2)
+        finally:
+            process.terminate()
+        assert process.wait(30) == 0
+
+
+def answers(ask: Callable[[], requests.Response]) -> bool:
+    with contextlib.suppress(requests.ConnectionError):
+        return ask().status_code == 200
+    return False
+
+
+def count_committed(table: str) -> int:
+    with contextlib.suppress(DlpipeError):
+        return table_at(table).rows
+    return 0
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 # wrong keys -----------------------------------------------------------------------------------------------------

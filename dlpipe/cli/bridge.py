@@ -6,11 +6,13 @@ import json
 import os
 import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import click
 
 from dlpipe.cli.printing import OneLineErrors, as_json, say, say_rows, say_runs_elsewhere
+from dlpipe.terminal import lose_unwritable
 from dlpipe.time_formats import to_moment
 
 
@@ -165,7 +167,7 @@ def watch(interval: float, rounds: int | None, json_: bool) -> None:
         say(json.dumps(vars(done)) if json_ else line)
 
     with suppress(KeyboardInterrupt):
-        watch(interval=interval, on_run=tell, on_error=lambda line: say(line, err=True), rounds=rounds)
+        watch(interval=interval, on_run=tell, on_error=lose_unwritable(partial(say, err=True)), rounds=rounds)
 
 
 def say_shared_runs() -> None:

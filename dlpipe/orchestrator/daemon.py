@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from dlpipe.orchestrator.logfile import logging_to
 from dlpipe.orchestrator.presence import ABOUT, only_scheduler, write_about
 from dlpipe.orchestrator.scheduler import Scheduler
 from dlpipe.orchestrator.state import State
+from dlpipe.terminal import lose_unwritable
 
 log = logging.getLogger(__name__)
 
@@ -115,5 +117,5 @@ def open_page(
     log.info("status page: %s", address)
     if token:
         address += f"/?token={token}"
-        print(f"Open {address}", file=sys.stderr, flush=True)
+        lose_unwritable(partial(print, file=sys.stderr, flush=True))(f"Open {address}")
     return address

@@ -8,9 +8,10 @@ import logging.handlers
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-from dlpipe.terminal import make_visible
+from dlpipe.terminal import lose_unwritable, make_visible
 
 LOG = "scheduler.log"
 LOG_BYTES = 5 * 1024 * 1024
@@ -54,7 +55,7 @@ def file_handlers(folder: Path) -> list[logging.Handler]:
     try:
         return [LogFile(folder / LOG, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8", delay=False)]
     except OSError as error:
-        print(f"{folder / LOG} cannot be written: {error.strerror}", file=sys.stderr)
+        lose_unwritable(partial(print, file=sys.stderr))(f"{folder / LOG} cannot be written: {error.strerror}")
         return []
 
 

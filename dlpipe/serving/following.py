@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 import time
 from collections import OrderedDict
@@ -24,6 +25,7 @@ from dlpipe.serving.refusals import NOT_LOADED, REGISTRY_AWAY
 from dlpipe.serving.served import Open, Served, open_served
 from dlpipe.serving.unservable import Unservable
 
+LOGGER = logging.getLogger(__name__)
 POLL_SECONDS = 0.5
 TRY_AGAIN_SECONDS = 30.0
 """After which a version that did not load is tried again, where the reason may have gone: a full disk, say."""
@@ -271,8 +273,11 @@ class Models:
                 same = there == followed.aliases and not followed.unseen and not followed.refused
                 if same and now - followed.looked_at < LOOK_SECONDS:
                     continue
-                async with followed.lock:
-                    await self._look(followed)
+                try:
+                    async with followed.lock:
+                        await self._look(followed)
+                except Exception:  # whatever it is, aliases are followed on
+                    LOGGER.exception("%s@%s could not be looked at", followed.name, followed.alias)
                 followed.aliases, followed.looked_at = there, now
 
     async def _look(self, followed: Followed) -> None:

@@ -33,6 +33,7 @@ from dlpipe.serving.reloading import Reloader
 from dlpipe.serving.request_log import RequestLog
 from dlpipe.serving.settings import KeySettings, ServingSettings
 from dlpipe.serving.usage import count_used_rows
+from dlpipe.terminal import lose_unwritable
 from dlpipe.tracking import open_store
 
 LOGGER = logging.getLogger(__name__)
@@ -108,6 +109,7 @@ def serve(
     """
     import uvloop
 
+    say = lose_unwritable(say)
     sys.setswitchinterval(SWITCH_SECONDS)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     keys = open_keys(settings.serving.keys, say=say)

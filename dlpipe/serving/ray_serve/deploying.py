@@ -47,6 +47,7 @@ from dlpipe.serving.server import (
     open_keys,
 )
 from dlpipe.serving.settings import DRAIN_SECONDS, LimitSettings, ServingSettings
+from dlpipe.terminal import lose_unwritable
 
 NAME = "dlpipe"
 """Of the application in Ray Serve: a cluster has one."""
@@ -97,6 +98,7 @@ def serve_on_ray(
     DlpipeError
         When a model that is named does not exist; besides what ``dlpipe.serving.server.serve`` raises.
     """
+    say = lose_unwritable(say)
     check_installed()
     check_settings(settings.host, settings.port)
     keys = open_keys(settings.serving.keys, say=say)

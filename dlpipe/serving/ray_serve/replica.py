@@ -16,6 +16,7 @@ from dlpipe.serving.ray_serve.places import Places, name_node
 from dlpipe.serving.ray_serve.shared import Sharing
 from dlpipe.serving.request_log import RequestLog
 from dlpipe.serving.server import ServeSettings, choose_guard, close_application, make_application, open_keys
+from dlpipe.terminal import lose_unwritable
 
 
 class Replica:
@@ -95,4 +96,4 @@ class Replica:
 
 def say(line: str) -> None:
     """Write a line for people to the log of this process, which Ray keeps on its node."""
-    print(line, file=sys.stderr, flush=True)
+    lose_unwritable(functools.partial(print, file=sys.stderr, flush=True))(line)
