@@ -260,6 +260,18 @@ def describe_limits(reach: Reach) -> Iterator[str]:
         yield f"Not searched: {place}."
     for problem in reach.problems:
         yield f"Something may be missing: {problem}"
+    for table in reach.tables:
+        if table.kind == "data" and table.rows > len(reach.rows):
+            yield (
+                f"{table.name}: {table.rows:,} rows go, for they are the same as what is asked for. Look at them "
+                "before --apply."
+            )
+    for row in reach.rows:
+        if row.own_id and row.texts and not row.text_columns:
+            yield (
+                f"{row.name} is a row of another program with several columns, and found elsewhere only where all "
+                "of its values are. Pass a text of it with --text to forget that everywhere."
+            )
     for folder in reach.in_use:
         yield f"A command is at work in {folder}, and may have it: call this again when that has ended."
     short = [row for row in reach.rows if len(row.inputs) == 1 and all(map(is_short, row.texts))]

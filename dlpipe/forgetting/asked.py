@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 NO_INPUTS = ("row_id", "label", "split", "source", "line", "reason")
 OF_ANSWERS = ("prediction", "explanation")
+NUMBERS = ("byte", "short", "integer", "long", "float", "double")
+MANY_WORDS = 3
+"""Beside other values, a text with no more words than these may be anybody's."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class AskedRow:
         The version of the table whose commit brought it.
     inputs : mapping
         Its values by column; empty where only the record of an earlier forgetting knows it.
+    text_columns : tuple of str
+        Which of them are texts, and no categories.
     """
 
     row_id: str
@@ -47,11 +53,34 @@ class AskedRow:
     own_id: str = ""
     version: int | None = None
     inputs: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    text_columns: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def texts(self) -> tuple[str, ...]:
         """The strings among its inputs."""
         return tuple(value for value in self.inputs.values() if isinstance(value, str) and value.strip())
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it is one text and nothing else."""
+        return len(self.inputs) == 1 and tuple(self.inputs) == self.text_columns
+
+    @property
+    def whole_texts(self) -> tuple[str, ...]:
+        """The texts that are its by themselves, wherever they stand: beside other values, those of many words.
+
+        Examples
+        --------
+        >>> told = {"answer": "I do not agree at all", "note": "The soup was cold again", "title": "Cold soup"}
+        >>> AskedRow("", "", inputs=told, text_columns=("note", "title")).whole_texts
+        ('The soup was cold again',)
+        """
+        texts = (self.inputs.get(name) for name in self.text_columns)
+        return tuple(
+            text
+            for text in texts
+            if isinstance(text, str) and text.strip() and (self.is_text or len(text.split()) > MANY_WORDS)
+        )
 
 
 def find_asked(
@@ -85,7 +114,12 @@ def find_asked(
     # what an earlier call took out of all tables may still stand in the file that brought it
     gone = {row.row_id for row in rows.values() if not row.inputs}
     left = find_source_inputs(records, gone) if gone else {}
-    return tuple(row if row.inputs else replace(row, inputs=left.get(row.row_id, {})) for row in rows.values())
+    return tuple(
+        replace(row, inputs=line.inputs, text_columns=line.texts)
+        if not row.inputs and (line := left.get(row.row_id))
+        else row
+        for row in rows.values()
+    )
 
 
 def _make_text_row(text: str) -> AskedRow:
@@ -95,7 +129,8 @@ def _make_text_row(text: str) -> AskedRow:
         raise SettingError(
             "A text to forget must have a word: letters or digits. Name its row instead: TABLE#ROW."
         )
-    return AskedRow(to_row_id(TEXT_FORM.identify((text,))), "a text that was given", inputs={"text": text})
+    row_id = to_row_id(TEXT_FORM.identify((text,)))
+    return AskedRow(row_id, "a text that was given", inputs={"text": text}, text_columns=("text",))
 
 
 def _find_target(records: Records, target: str, known: ForgottenRows) -> list[AskedRow]:
@@ -179,21 +214,38 @@ def list_inputs(record: TableRecord) -> list[str]:
     try:
         return [column.name for column in read_form(record.latest).inputs]
     except SchemaMismatch:  # of another program
-        return [name for name, kind in record.latest.columns if kind == "string" and name not in NO_INPUTS]
+        kinds = ("string", *NUMBERS)
+        return [name for name, kind in record.latest.columns if kind in kinds and name not in NO_INPUTS]
 
 
 def _make_row(record: TableRecord, key: str, values: Mapping[str, Any]) -> AskedRow:
-    from dlpipe.tables import TEXT_FORM, read_form, to_row_id
+    from dlpipe.tables import read_form, to_row_id
 
     base = key.partition("-")[0]
     name = f"{record.name}#{key}"
     try:
         form = read_form(record.latest)
         row_id = to_row_id(form.identify(tuple(values[column.name] for column in form.inputs)))
+        texts = form.text_names
     except SchemaMismatch:
-        text = next((value for value in values.values() if isinstance(value, str)), "")
-        row_id = to_row_id(TEXT_FORM.identify((text,)))
-    return AskedRow(row_id, name, record.location, "" if row_id == base else key, inputs=dict(values))
+        strings = [name for name, kind in record.latest.columns if kind == "string" and name in values]
+        texts = tuple(strings) if len(strings) == 1 else ()  # of several, any may be a category
+        row_id = _identify_strange(values, texts)
+    own_id = "" if row_id == base else key
+    return AskedRow(row_id, name, record.location, own_id, inputs=dict(values), text_columns=texts)
+
+
+def _identify_strange(values: Mapping[str, Any], texts: tuple[str, ...]) -> str:
+    """Return the row id of a row of another program: that of its text, where it has one, or of all its values."""
+    from dlpipe.tables import TEXT_FORM, Column, Label, RowForm, to_row_id
+
+    if whole := AskedRow("", "", inputs=values, text_columns=texts).whole_texts:
+        return to_row_id(TEXT_FORM.identify((whole[0],)))
+    columns = [
+        Column(name, name, "category" if isinstance(value, str) else "number") for name, value in values.items()
+    ]
+    given = [float(value) if isinstance(value, int) else value for value in values.values()]
+    return to_row_id(RowForm(tuple(columns), Label(("label",), "class")).identify(tuple(given)))
 
 
 def _read_quarantined(records: Records, node: Node) -> Iterator[AskedRow]:
@@ -216,12 +268,15 @@ def _make_bad_row(record: TableRecord, values: Mapping[str, Any], key: str) -> A
     from dlpipe.tables import TEXT_FORM, read_form, read_record, table_at, to_row_id
 
     inputs = {name: value for name, value in values.items() if name != "line" and value is not None}
-    try:  # as the data set has it, so that it cannot come back with a label
+    form = TEXT_FORM  # where there is no data set
+    with suppress(DlpipeError):
         form = read_form(table_at(record.location.removesuffix("_quarantine")))
+    row = AskedRow("", f"{record.name}#{key}", record.location, inputs=inputs, text_columns=form.text_names)
+    try:  # as the data set has it, so that it cannot come back with a label
         row_id = to_row_id(form.identify(read_record(values, form, where=key)))
-    except DlpipeError:  # bad in its values, or there is no data set
-        row_id = to_row_id(TEXT_FORM.identify((str(inputs.get("text") or key),)))
-    return AskedRow(row_id, f"{record.name}#{key}", record.location, inputs=inputs)
+    except DlpipeError:  # bad in its values
+        row_id = to_row_id(TEXT_FORM.identify((next(iter(row.whole_texts), key),)))
+    return replace(row, row_id=row_id)
 
 
 def _read_request(node: Node) -> Iterator[AskedRow]:

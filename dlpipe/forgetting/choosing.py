@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,8 @@ ANSWERS = (
     frozenset({"at", "model_version", "drifted", "trained_on"}),
 )
 """Tables that name rows, and have no text of one."""
-LABELS = ("label", "split")
-MANY_WORDS = 3
+Condition = tuple[tuple[str, Any], ...]
+"""Columns, each with its value."""
 MANY = 20
 """With more texts than these, all values are compared instead of those that may be one."""
 
@@ -44,7 +44,11 @@ class RowChooser:
 
     def __init__(self, rows: Sequence[AskedRow]) -> None:
         self.rows = [row for row in rows if row.inputs]
-        self.ids = {row.row_id for row in rows} | {row.own_id for row in rows if row.own_id}
+        self.ids = {row.row_id for row in rows}
+        self._own_ids: dict[str, list[str]] = {}
+        for row in rows:
+            if row.own_id:
+                self._own_ids.setdefault(row.table, []).append(row.own_id)
         self.answered: set[tuple[str, int]] = set()
         self.own_words: frozenset[str] = frozenset()
 
@@ -59,18 +63,18 @@ class RowChooser:
         return Needles.from_texts(texts, [*ids, *hashes], self.own_words)
 
     @cached_property
+    def _quoted(self) -> Needles:
+        """The same with all strings of the rows, as they are looked for where only values stand."""
+        texts = [text for row in self.rows for text in (*row.texts, *list_texts(row))]
+        return Needles.from_texts(texts, [*(row.row_id for row in self.rows), *self._hashes])
+
+    @cached_property
     def _text_needles(self) -> tuple[Needle, ...]:
         return Needles.from_texts(self._whole_texts).needles
 
     @cached_property
     def _whole_texts(self) -> tuple[str, ...]:
-        """The texts that are somebody's by themselves: beside other columns, those of more than a word or two."""
-        return tuple(
-            text
-            for row in self.rows
-            for text in row.texts
-            if len(row.inputs) == 1 or len(text.split()) > MANY_WORDS
-        )
+        return tuple(text for row in self.rows for text in row.whole_texts)
 
     @cached_property
     def _texts(self) -> frozenset[str]:
@@ -92,34 +96,75 @@ class RowChooser:
     def _hashes(self) -> frozenset[str]:
         return frozenset(value for text in self._whole_texts for value in _list_digests(text))
 
-    def choose(self, batch: pa.RecordBatch) -> pa.BooleanArray:
-        """Return which rows of a batch are to go."""
+    def choose(self, batch: pa.RecordBatch, location: str) -> pa.BooleanArray:
+        """Return which rows of a batch, of the table at a location, are to go."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        mask = pa.array([False] * batch.num_rows, pa.bool_())
+        for _, some in self._find_reasons(batch, location):
+            mask = pc.or_(mask, some)
+        return mask
+
+    def list_conditions(self, batch: pa.RecordBatch, location: str) -> set[Condition]:
+        """Return by which values rows of a batch were chosen; each row with all values of one is to go."""
+        return {
+            tuple(values.items())
+            for names, mask in self._find_reasons(batch, location)
+            for values in batch.filter(mask).select(list(names)).to_pylist()
+        }
+
+    def _find_reasons(self, batch: pa.RecordBatch, location: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+        """Yield columns, and which rows are to go for what they have in these columns."""
+        import pyarrow.compute as pc
+
+        for names, mask in self._compare(batch, location):
+            mask = pc.fill_null(mask, False)
+            if pc.any(mask).as_py():
+                yield names, mask
+
+    def _compare(self, batch: pa.RecordBatch, location: str) -> Iterator[tuple[tuple[str, ...], Any]]:
         import pyarrow as pa
         import pyarrow.compute as pc
 
         names = set(batch.schema.names)
-        masks = []
         if names >= REQUESTS:
-            masks = [pc.is_in(batch["text_sha256"], pa.array(self._hashes, pa.string()))]
-            masks += [self._choose_texts("text", batch["text"]), self._choose_records(batch["text"])]
-        elif names >= FEEDBACK and "received" in names:
+            yield ("text_sha256",), pc.is_in(batch["text_sha256"], pa.array(self._hashes, pa.string()))
+            yield ("text",), self._choose_texts("text", batch["text"])
+            yield ("text",), self._choose_records(batch["text"])
+            return
+        if names >= FEEDBACK and "received" in names:
             # a label that names no row may be for any of its request
             answered = self.answered | {(request_id, None) for request_id, _ in self.answered}
             pairs = zip(batch["request_id"].to_pylist(), batch["row"].to_pylist(), strict=True)
-            masks = [pa.array([pair in answered for pair in pairs], pa.bool_())]
-        else:
-            if "row_id" in names and _is_text(batch["row_id"]):
-                base = pc.replace_substring_regex(batch["row_id"].cast(pa.string()), r"-\d+$", "")
-                masks.append(pc.is_in(base, pa.array(self.ids, pa.string())))
-                masks.append(pc.is_in(batch["row_id"].cast(pa.string()), pa.array(self.ids, pa.string())))
-            if not any(names >= answers for answers in ANSWERS):
-                columns = [name for name in sorted(names - set(NO_INPUTS)) if _is_text(batch[name])]
-                masks += [self._choose_texts(name, batch[name]) for name in columns]
-                masks += [self._choose_values(batch, row.inputs) for row in self.rows if len(row.inputs) > 1]
-        mask = pa.array([False] * batch.num_rows, pa.bool_())
-        for some in masks:
-            mask = pc.or_(mask, pc.fill_null(some, False))
-        return mask
+            yield ("request_id", "row"), pa.array([pair in answered for pair in pairs], pa.bool_())
+            return
+        if "row_id" in names and _is_text(batch["row_id"]):
+            yield from self._choose_ids(batch, location)
+        if any(names >= answers for answers in ANSWERS):
+            return
+        for name in sorted(names - set(NO_INPUTS)):
+            if _is_text(batch[name]):
+                yield (name,), self._choose_texts(name, batch[name])
+        for row in self.rows:
+            if len(row.inputs) > 1 and row.inputs.keys() <= names:
+                yield tuple(row.inputs), self._choose_values(batch, row.inputs)
+
+    def _choose_ids(self, batch: pa.RecordBatch, location: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+        """Yield which rows have one of the ids: what another program calls its rows counts in that table alone."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        ids = batch["row_id"].cast(pa.string())
+        base = pc.replace_substring_regex(ids, r"-\d+$", "")
+        yield ("row_id",), pc.is_in(base, pa.array(self.ids, pa.string()))
+        of_answers = ANSWERS[0] <= set(batch.schema.names)
+        for table, own in self._own_ids.items():
+            same = pc.is_in(ids, pa.array(own, pa.string()))
+            if of_answers:
+                yield ("row_id", "source"), pc.and_(same, pc.equal(batch["source"].cast(pa.string()), table))
+            elif table == location:
+                yield ("row_id",), same
 
     def _choose_texts(self, name: str, column: Any) -> Any:
         """Return which values of a column are one of the texts, whatever their case and white space.
@@ -152,7 +197,7 @@ class RowChooser:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        rows = [row.inputs for row in self.rows if len(row.inputs) > 1]
+        rows = [row.inputs for row in self.rows if not row.is_text]
         written = [value for value in pc.unique(column).to_pylist() if rows and value and value.startswith("{")]
         same = [value for value in written if any(_is_record(value, inputs) for inputs in rows)]
         return pc.is_in(column, pa.array(same, pa.string()))
@@ -162,37 +207,25 @@ class RowChooser:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        mask = pa.array([set(inputs) <= set(batch.schema.names)] * batch.num_rows, pa.bool_())
-        for name, value in inputs.items() if set(inputs) <= set(batch.schema.names) else ():
+        mask = pa.array([True] * batch.num_rows, pa.bool_())
+        for name, value in inputs.items():
             column = batch[name]
             if value is None:
-                mask = pc.and_(mask, pc.is_null(column))
-            elif isinstance(value, str) == _is_text(column):
-                same = pc.equal(column.cast(pa.string()) if isinstance(value, str) else column, value)
-                mask = pc.and_(mask, pc.fill_null(same, False))
+                same = pc.is_null(column)
+            elif isinstance(value, str) and _is_text(column):
+                same = pc.equal(column.cast(pa.string()), value)
+            elif pa.types.is_floating(column.type) and not isinstance(value, str):
+                same = pc.equal(column, float(value)) if value == value else pc.is_nan(column)
+            elif pa.types.is_signed_integer(column.type) and value == value and not isinstance(value, str):
+                same = pc.equal(column, int(value) if float(value).is_integer() else None)
             else:  # a quarantine has what stood in the file
-                written = [str(found) == str(value) or _is_number(found, value) for found in column.to_pylist()]
-                mask = pc.and_(mask, pa.array(written, pa.bool_()))
+                same = pa.array([_is_same(found, value) for found in column.to_pylist()], pa.bool_())
+            mask = pc.and_(mask, pc.fill_null(same, False))
         return mask
 
-    def list_conditions(self, batch: pa.RecordBatch) -> set[tuple[str, str]]:
-        """Return column and value of the strings by which rows of a batch were chosen."""
-        from dlpipe.tables import normalise
-
-        found = set()
-        for name in batch.schema.names:
-            if not _is_text(batch[name]):
-                continue
-            for value in batch[name].to_pylist():
-                by_id = name == "row_id" and value in self.ids
-                wanted = self._texts if name in self._inputs else self._texts - self._short_texts
-                if value is not None and name not in LABELS and (by_id or normalise(str(value)) in wanted):
-                    found.add((name, str(value)))
-        return found
-
     def blank(self, value: str) -> str:
-        """Return a string without the texts and ids of the rows."""
-        return self.needles.blank(value)
+        """Return what a commit says of itself without the values and ids of the rows."""
+        return self._quoted.blank(value)
 
     def is_secret(self, value: str) -> bool:
         """Return whether a string is one of the texts or ids, or the beginning of one."""
@@ -202,11 +235,10 @@ class RowChooser:
 
 def list_texts(row: AskedRow) -> list[str]:
     """Return as what a row may be written: each text of it, and all of its values one after the other."""
-    if len(row.inputs) == 1:
+    if row.is_text:
         return list(row.texts)
     pairs = ((name, "" if value is None else value) for name, value in row.inputs.items())
-    long = [text for text in row.texts if len(text.split()) > MANY_WORDS]
-    return [*long, ", ".join(f"{name}: {value}" for name, value in pairs)]
+    return [*row.whole_texts, ", ".join(f"{name}: {value}" for name, value in pairs)]
 
 
 def _list_digests(text: str) -> Iterable[str]:
@@ -218,10 +250,7 @@ def _is_record(written: str, inputs: Mapping[str, Any]) -> bool:
         values = json.loads(written)
     except ValueError:
         return False
-    return isinstance(values, dict) and all(
-        values.get(name) == value or str(values.get(name)) == str(value) or _is_number(values.get(name), value)
-        for name, value in inputs.items()
-    )
+    return isinstance(values, dict) and all(_is_same(values.get(name), value) for name, value in inputs.items())
 
 
 def _is_text(column: Any) -> bool:
@@ -231,7 +260,12 @@ def _is_text(column: Any) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def _is_number(found: Any, value: Any) -> bool:
+def _is_same(found: Any, value: Any) -> bool:
+    """Return whether two values are the same, one of them perhaps as it is written: a NaN is one, too."""
+    if found is None or value is None:
+        return found is value
+    if found == value or str(found) == str(value):
+        return True
     try:
         return float(found) == float(value)
     except (TypeError, ValueError):

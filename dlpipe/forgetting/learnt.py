@@ -89,22 +89,26 @@ def _find_splits(
         there = table_at(table, version=version)
         for batch in stream_table(there, batch_rows=65536):
             if "split" in batch.schema.names:
-                for values in batch.filter(chooser.choose(batch)).to_pylist():
-                    yield identify_row(values, rows), str(values["split"] or "")
+                for values in batch.filter(chooser.choose(batch, table)).to_pylist():
+                    yield identify_row(values, rows, table), str(values["split"] or "")
     except DlpipeError:  # its files are gone: what an earlier call found is in its record
         return
 
 
-def identify_row(values: Mapping[str, Any], rows: Sequence[AskedRow]) -> str:
+def identify_row(values: Mapping[str, Any], rows: Sequence[AskedRow], table: str) -> str:
     """Return the row id of the asked row that a row of a table is."""
     from dlpipe.tables import normalise
 
-    base = str(values.get("row_id", "")).partition("-")[0]
+    key = str(values.get("row_id", ""))
+    base = key.partition("-")[0]
+    for row in rows:
+        if base == row.row_id or (row.own_id and (row.table, row.own_id) == (table, key)):
+            return row.row_id
     strings = {normalise(value) for name, value in values.items() if isinstance(value, str) and name != "row_id"}
     for row in rows:
-        if base == row.row_id or (row.own_id and str(values.get("row_id")) == row.own_id):
+        if any(normalise(text) in strings for text in row.whole_texts):
             return row.row_id
     for row in rows:
-        if any(normalise(text) in strings for text in row.texts):
+        if len(row.inputs) > 1 and all(values.get(name) == value for name, value in row.inputs.items()):
             return row.row_id
     return base

@@ -70,7 +70,7 @@ def _leave_out_common(record: TableRecord, chooser: RowChooser, words: set[str])
     left = set(words)
     try:
         for batch in stream_table(record.latest, batch_rows=65536):
-            others = batch.filter(pc.invert(chooser.choose(batch)))
+            others = batch.filter(pc.invert(chooser.choose(batch, record.location)))
             for name in names:
                 column = pc.utf8_lower(pc.utf8_normalize(pc.unique(others[name].cast(pa.string())), "NFKC"))
                 for letter in UNFOLDED:

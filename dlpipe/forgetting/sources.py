@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dlpipe.durable import write_beside
 from dlpipe.errors import DlpipeError
@@ -45,12 +45,12 @@ def find_source_rows(records: Records, ids: Sequence[str]) -> Iterator[SourceRow
     yield from (SourceRows(Path(name), tuple(sorted(lines))) for name, lines in found.items() if lines)
 
 
-def find_source_inputs(records: Records, ids: Collection[str]) -> dict[str, Mapping[str, Any]]:
-    """Return the values of rows with these ids, as far as they still stand in files that tables were read from."""
-    found: dict[str, Mapping[str, Any]] = {}
+def find_source_inputs(records: Records, ids: Collection[str]) -> dict[str, SourceLine]:
+    """Return the lines of rows with these ids, as far as they still stand in files that tables were read from."""
+    found: dict[str, SourceLine] = {}
     for _, lines in _read_sources(records):
         with suppress(DlpipeError, OSError):
-            found |= {line.row_id: line.inputs for line in lines if line.row_id in ids}
+            found |= {line.row_id: line for line in lines if line.row_id in ids}
     return found
 
 

@@ -166,6 +166,11 @@ class RowForm:
         """Which of the inputs are texts."""
         return tuple(at for at, column in enumerate(self.inputs) if column.kind == "text")
 
+    @property
+    def text_names(self) -> tuple[str, ...]:
+        """The names of the inputs that are texts."""
+        return tuple(self.inputs[at].name for at in self.text_places)
+
     @cached_property
     def is_text(self) -> bool:
         """Whether a row is one text and nothing else."""

@@ -61,12 +61,15 @@ class SourceLine:
         Why the line by itself is bad; empty for a good one.
     inputs : mapping
         Its values by column.
+    texts : tuple of str
+        Which of these columns are texts.
     """
 
     number: int
     row_id: str
     reason: str
     inputs: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    texts: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
 
 FindGroups = Callable[[str, str], Mapping[str, Collection[int]] | None]
@@ -179,6 +182,7 @@ def read_source_lines(
         When it is another one by now, or the commit does not say how it was read.
     """
     found, settings = _open_again(source, commit, changed=changed)
+    texts = settings.form.text_names
     for row in read_rows(found, settings, unlabelled=True):
         if only is not None and row.line != only:
             if row.line > only:
@@ -187,7 +191,7 @@ def read_source_lines(
         reason = find_bad_reason(row, settings.form)
         row_id = to_row_id(settings.form.identify(row.values)) if reason in ("", MISSING_LABEL) else ""
         names = (column.name for column in settings.form.inputs)
-        yield SourceLine(row.line, row_id, reason, dict(zip(names, row.values or (), strict=False)))
+        yield SourceLine(row.line, row_id, reason, dict(zip(names, row.values or (), strict=False)), texts)
 
 
 def explain_missing_line(source: Mapping[str, Any], commit: Mapping[str, Any], number: int) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -55,21 +56,26 @@ FORGOTTEN_BY, FORGOTTEN_ROWS = "forgotten", "forgotten_rows"
 ABANDONED_AFTER = 3600.0
 """Seconds after which a file that cannot be read, and that no version names, belongs to nobody."""
 ATTEMPTS = 10
+BLANK = "_"
 QUOTING = ("dlpipe.key", "predicate")
 """What a commit says of itself that may name rows, or quote them."""
+
+
+Condition = tuple[tuple[str, Any], ...]
+"""Columns, each with its value."""
 
 
 class Chooser(Protocol):
     """Says which rows are to be taken out."""
 
-    def choose(self, batch: pa.RecordBatch) -> pa.BooleanArray:
-        """Return which rows of a batch these are; the batch has the columns of a file, whatever they are."""
+    def choose(self, batch: pa.RecordBatch, location: str) -> pa.BooleanArray:
+        """Return which rows of a batch these are; the batch has the columns of a file of the table there."""
 
-    def list_conditions(self, batch: pa.RecordBatch) -> set[tuple[str, str]]:
-        """Return column and value of the strings by which rows of a batch were chosen."""
+    def list_conditions(self, batch: pa.RecordBatch, location: str) -> set[Condition]:
+        """Return by which values rows of a batch were chosen; each row with all values of one is to go."""
 
     def blank(self, value: str) -> str:
-        """Return a string without the texts and ids of the rows."""
+        """Return what a commit says of itself without the values and ids of the rows."""
 
     def is_secret(self, value: str) -> bool:
         """Return whether a string of a table's log tells what was in a row, whole or its beginning."""
@@ -84,12 +90,13 @@ class FoundFile:
     name : str
     places : tuple of int
         Of these rows in the file.
-    conditions : frozenset of (str, str)
+    conditions : frozenset of Condition
+        By which they were chosen.
     """
 
     name: str
     places: tuple[int, ...]
-    conditions: frozenset[tuple[str, str]]
+    conditions: frozenset[Condition]
 
 
 class FileSearch:
@@ -134,15 +141,15 @@ class FileSearch:
         import pyarrow.parquet as pq
 
         places: list[int] = []
-        conditions: set[tuple[str, str]] = set()
+        conditions: set[Condition] = set()
         start = 0
         with filesystem(self.location).open_input_file(name) as stream:
             try:
                 for batch in map(cast_views, pq.ParquetFile(stream).iter_batches(65536)):
-                    mask = self.chooser.choose(batch).to_pylist()
+                    mask = self.chooser.choose(batch, self.location).to_pylist()
                     hits = [at for at, hit in enumerate(mask) if hit]
                     if hits:
-                        conditions |= self.chooser.list_conditions(batch.take(pa.array(hits)))
+                        conditions |= self.chooser.list_conditions(batch.take(pa.array(hits)), self.location)
                     places += [start + at for at in hits]
                     start += batch.num_rows
             except pa.ArrowInvalid:  # a writer that was killed left it, or is writing it
@@ -337,15 +344,13 @@ def _remove_by_delta(search: FileSearch, found: Any, record: str, rows: int) -> 
     from deltalake import CommitProperties, DeltaTable
     from deltalake.exceptions import CommitFailedError, DeltaError
 
-    pairs = sorted({pair for file in found for pair in file.conditions})
-    terms = [f"{_quote_name(column)} = '{value.replace(chr(39), chr(39) * 2)}'" for column, value in pairs]
+    predicate = " OR ".join(sorted({_to_sql(condition) for file in found for condition in file.conditions}))
     metadata = {f"dlpipe.{FORGOTTEN_BY}": record, f"dlpipe.{FORGOTTEN_ROWS}": str(rows)}
     properties = CommitProperties(custom_metadata=metadata)
     for attempt in range(ATTEMPTS):
         table = DeltaTable(search.location, storage_options=storage_options(search.location))
         try:
-            table.delete(" OR ".join(terms), commit_properties=properties)
-            return table_at(search.location)
+            told = table.delete(predicate, commit_properties=properties)
         except CommitFailedError:
             time.sleep(0.05 * (attempt + 1))
         except DeltaError as error:
@@ -353,11 +358,38 @@ def _remove_by_delta(search: FileSearch, found: Any, record: str, rows: int) -> 
                 f"Rows cannot be taken out of {show_path(search.location)}, a table of another program: "
                 f"{to_one_line(error)}. Take them out with that program."
             ) from None
+        else:
+            if told["num_deleted_rows"] < rows:
+                raise StorageUnavailable(
+                    f"Not all rows were taken out of {show_path(search.location)}, a table of another program: "
+                    f"{told['num_deleted_rows']} of {rows}. Call this again; if it stays, take them out with that "
+                    "program."
+                )
+            return table_at(search.location)
     raise MarkMoved(f"Others write to {show_path(search.location)} all the time.")
 
 
-def _quote_name(column: str) -> str:
-    return column if column.isidentifier() else f'"{column}"'
+def _to_sql(condition: Condition) -> str:
+    """Return a condition in the SQL that delta-rs reads.
+
+    Examples
+    --------
+    >>> _to_sql((("city", "L'Aquila"), ("age", 0.1), ("note", None), ("score", math.nan)))
+    "(`city` = 'L''Aquila' AND `age` = 0.1 AND `note` IS NULL AND isnan(`score`))"
+    """
+    return f"({' AND '.join(_compare_in_sql(f'`{name}`', value) for name, value in condition)})"
+
+
+def _compare_in_sql(name: str, value: Any) -> str:
+    if value is None:
+        return f"{name} IS NULL"
+    if isinstance(value, float) and math.isnan(value):
+        return f"isnan({name})"
+    if isinstance(value, float) and math.isinf(value):
+        return f"{name} = CAST('{value}' AS DOUBLE)"
+    if isinstance(value, bool | int | float):
+        return f"{name} = {str(value).lower()}"
+    return f"{name} = '{str(value).replace(chr(39), chr(39) * 2)}'"
 
 
 def find_unreadable_versions(search: FileSearch) -> list[int]:
@@ -483,12 +515,14 @@ def _clean_line(line: bytes, chooser: Chooser) -> bytes:
                         changed = True
             action[kind]["stats"] = json.dumps(told)
     # what a delete was asked for, and the rows that were asked to be explained
-    for told in (
-        action.get("commitInfo") or {},
-        (action.get("commitInfo") or {}).get("operationParameters") or {},
-    ):
+    info = action.get("commitInfo") or {}
+    for told in (info, info.get("operationParameters") or {}):
         for name, value in told.items():
-            if name in QUOTING and isinstance(value, str) and (blank := chooser.blank(value)) != value:
+            if name not in QUOTING or not isinstance(value, str):
+                continue
+            # by what a forgetting has chosen rows is all that was in them
+            is_own = name == "predicate" and f"dlpipe.{FORGOTTEN_BY}" in info
+            if (blank := BLANK if is_own else chooser.blank(value)) != value:
                 told[name] = blank
                 changed = True
     return json.dumps(action, separators=(",", ":"), ensure_ascii=False).encode() if changed else line
