@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import os
 import pickle
@@ -12,6 +13,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -618,6 +620,72 @@ def test_what_cannot_be_searched_is_named_and_the_record_says_so(history, monkey
     again = forget(f"reviews#{ids[0]}", code=3).output
     assert "Forgotten before, by record" in again
     assert "Not searched: MLflow's files" in again
+
+
+def pack(*, flags: int = 0, method: int = 0) -> bytes:
+    """Return a ZIP file whose one member says that it is packed in some way."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as packed:
+        packed.writestr("a.txt", RARE[0])
+    made = bytearray(out.getvalue())
+    entry = made.find(b"PK\x01\x02")
+    for at in (6, entry + 8):
+        made[at] |= flags
+    for at in (8, entry + 10):
+        made[at] = method
+    return bytes(made)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (pack(flags=1), "packed with a password"),
+        (pack(method=9), "packed in a way that Python cannot read"),
+        (pack(method=14), "packed, and damaged"),
+        (pack()[:-30], "packed, and damaged"),
+        (gzip.compress(RARE[0].encode())[:-12], "packed, and damaged"),
+        (gzip.compress(pack(flags=1)), "packed with a password"),
+    ],
+)
+def test_what_cannot_be_unpacked_is_named_as_not_searched(history, content, why):
+    ids = make_history(history)
+    Path("theirs").write_bytes(content)
+    blob = Path(".metaflow/TrainFlow/data/ab/abcd")
+    blob.parent.mkdir(parents=True)
+    blob.write_bytes(content)
+    said = json.loads(forget(f"reviews#{ids[0]}", "--json", code=3).stdout)
+    assert said["not_searched"] == [f"{blob} ({why})", f"theirs ({why})"]
+    forget(f"reviews#{ids[0]}", "--apply", "--purge", "--yes", code=3)
+    (record,) = json.loads(forget("--records", "--json").output)
+    assert record["state"] == "purged in part"
+    assert blob.read_bytes() == Path("theirs").read_bytes() == content
+
+
+def test_files_that_are_too_large_are_named_as_not_searched_and_weights_are_not(history):
+    ids = make_history(history)
+    folder = Path(".metaflow/TrainFlow/data/ab")
+    folder.mkdir(parents=True)
+    for path in (folder / "abcd", Path("theirs.csv"), folder / "model.safetensors"):
+        path.touch()
+        os.truncate(path, 2**30 + 2**29)
+    os.mkfifo("pipe")
+    said = forget(f"reviews#{ids[0]}", code=3).output
+    why = "(1.5 GiB; files up to 1 GiB are searched)"
+    assert f"Not searched: {folder}/abcd {why}" in said
+    assert f"Not searched: theirs.csv {why}" in said
+    assert "safetensors" not in said
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_files_that_cannot_be_read_are_named_as_not_searched(history):
+    ids = make_history(history)
+    Path("theirs").mkdir()
+    Path("theirs.csv").touch(0o000)
+    Path("theirs").chmod(0o000)
+    said = forget(f"reviews#{ids[0]}", code=3).output
+    Path("theirs").chmod(0o700)
+    for name in ("theirs", "theirs.csv"):
+        assert f"Not searched: {name} (Permission denied)" in said
 
 
 def test_a_registered_example_goes_with_its_answer_and_the_others_stay(history):

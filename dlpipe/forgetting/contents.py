@@ -10,6 +10,7 @@ import base64
 import binascii
 import gzip
 import io
+import lzma
 import pickletools
 import re
 import struct
@@ -17,12 +18,26 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
+from dlpipe.forgetting.reading import NotSearched
 from dlpipe.forgetting.words import BLANK, Needles
 
 BASE64 = re.compile(r"[A-Za-z0-9+/]{80,}={0,2}")
-GZIP, ZIP, PICKLE = b"\x1f\x8b", b"PK\x03\x04", b"\x80"
+GZIP, ZIP, PICKLE = b"\x1f\x8b\x08", b"PK\x03\x04", b"\x80"
+UNPACKING_ERRORS = (
+    ValueError,
+    OSError,
+    EOFError,
+    zlib.error,
+    lzma.LZMAError,
+    zipfile.BadZipFile,
+    RuntimeError,
+    struct.error,
+    IndexError,
+    KeyError,
+)
 VALUES = re.compile("[^\x00]+")
 DEEPEST = 5
 STRINGS = ("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE")
@@ -33,6 +48,11 @@ GETS, PUTS = ("BINGET", "LONG_BINGET", "GET"), ("BINPUT", "LONG_BINPUT", "PUT")
 def blank_content(content: bytes, needles: Needles, *, depth: int = 0) -> bytes:
     """Return the content without what is looked for; the same object where it has nothing of it.
 
+    Raises
+    ------
+    NotSearched
+        When it is packed, and cannot be unpacked.
+
     Examples
     --------
     >>> import pickle
@@ -41,22 +61,19 @@ def blank_content(content: bytes, needles: Needles, *, depth: int = 0) -> bytes:
     {'worst': ['_ _ _ _!', 'soup']}
     """
     if depth > DEEPEST:
-        return content
-    for begins, blank in (
-        (GZIP, _blank_gzip),
-        (ZIP, _blank_zip),
-        (PICKLE, _blank_pickle),
-    ):
+        raise NotSearched(f"packed more than {DEEPEST} times")
+    for begins, blank in ((GZIP, _blank_gzip), (ZIP, _blank_zip)):
         if content.startswith(begins):
             try:
                 return blank(content, needles, depth)
-            except (ValueError, OSError, EOFError, zlib.error, zipfile.BadZipFile, struct.error, IndexError):
-                break  # it only looks like one
+            except UNPACKING_ERRORS as error:
+                raise NotSearched(_explain(error)) from None
+    if content.startswith(PICKLE):
+        with suppress(ValueError, EOFError, struct.error, IndexError):  # it only looks like one
+            return _blank_pickle(content, needles, depth)
     if content[257:262] == b"ustar":
-        try:
+        with suppress(tarfile.TarError, ValueError, OSError, EOFError):  # its files are in it as they are
             return _blank_tar(content, needles, depth)
-        except (tarfile.TarError, OSError, EOFError):
-            pass
     try:
         text = content.decode()
     except UnicodeDecodeError:
@@ -64,6 +81,13 @@ def blank_content(content: bytes, needles: Needles, *, depth: int = 0) -> bytes:
     if "\x00" in text[:4096]:
         return _overwrite(content, needles)
     return _blank_text(text, content, needles)
+
+
+def _explain(error: Exception) -> str:
+    """Return why a file cannot be unpacked, without what it may quote."""
+    if isinstance(error, NotImplementedError):
+        return "packed in a way that Python cannot read"
+    return "packed with a password" if isinstance(error, RuntimeError) else "packed, and damaged"
 
 
 def _blank_text(text: str, content: bytes, needles: Needles) -> bytes:

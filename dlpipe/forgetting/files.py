@@ -6,9 +6,7 @@ Those of Metaflow and MLflow may be objects of a bucket.
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -18,13 +16,11 @@ from dlpipe.durable import PART, write_beside
 from dlpipe.errors import DlpipeError, StorageUnavailable
 from dlpipe.forgetting.contents import blank_content
 from dlpipe.forgetting.examples import EXAMPLES, leave_out_examples
+from dlpipe.forgetting.reading import Misses, NotSearched, read, read_each
 from dlpipe.forgetting.words import Needles
 from dlpipe.redaction import show_address
 from dlpipe.scratch import PREFIX
 
-LARGEST = 2**30
-READERS = 8
-"""Objects of a bucket that are read at once."""
 WHOLE = ("model", "checkpoint")
 """What would be another model with a word less."""
 DATABASES = (".db", ".db-wal", ".db-shm", ".db-journal", ".sqlite")
@@ -87,38 +83,39 @@ class Roots:
     elsewhere: tuple[str, ...]
     experiments: tuple[str, ...]
 
-    def list_kept(self) -> Iterator[tuple[str, Path | StoredObject]]:
+    def list_kept(self, misses: Misses) -> Iterator[tuple[str, Path | StoredObject]]:
         """Yield what each file is that dlpipe, Metaflow or MLflow keep, databases and tables aside."""
-        for path in _walk(self.metaflow):
+        for path in _walk(self.metaflow, misses):
             yield _name_metaflow_file(path.relative_to(self.metaflow)), path
         for root in self.mlflow:
-            for path in _walk(root):
+            for path in _walk(root, misses):
                 yield _name_mlflow_file(path.relative_to(root)), path
         for found in self.metaflow_bucket.list_objects() if self.metaflow_bucket else ():
             yield _name_metaflow_file(found.path), found
         for folder in self.mlflow_buckets:
             for found in folder.list_objects():
                 yield _name_mlflow_file(found.path), found
-        for path in _walk(self.state):
+        for path in _walk(self.state, misses):
             yield "state", path
 
     def list_folders(self) -> Iterator[Path]:
         """Yield every folder of this project that dlpipe writes files to."""
         for root in filter(None, (self.metaflow, *self.mlflow, self.state, self.tables)):
             yield from (Path(folder) for folder, _, _ in os.walk(root))
-        yield from (folder for folder, _ in self._walk_own())
+        yield from (folder for folder, _ in self._walk_own(Misses()))
 
-    def list_own(self) -> Iterator[Path]:
+    def list_own(self, misses: Misses) -> Iterator[Path]:
         """Yield the user's own files under the working folder."""
-        for folder, files in self._walk_own():
+        for folder, files in self._walk_own(misses):
             for name in sorted(files):
                 path = folder / name
-                if not name.startswith(".") and path.suffix not in DATABASES and not path.is_symlink():
+                is_own = not name.startswith(".") and path.suffix not in DATABASES
+                if is_own and path.is_file() and not path.is_symlink():
                     yield path
 
-    def _walk_own(self) -> Iterator[tuple[Path, list[str]]]:
+    def _walk_own(self, misses: Misses) -> Iterator[tuple[Path, list[str]]]:
         kept = {path.resolve() for path in (self.metaflow, self.state, *self.mlflow, self.tables) if path}
-        for folder, names, files in os.walk(Path.cwd()):
+        for folder, names, files in os.walk(Path.cwd(), onerror=misses.add_folder):
             here = Path(folder)
             names[:] = [
                 name
@@ -191,10 +188,15 @@ def _open_bucket(address: str, what: str, endpoint: str | None, elsewhere: list[
         yield BucketFolder(address, what, endpoint)
 
 
-def find_kept(roots: Roots, needles: Needles) -> Iterator[FoundIn]:
+def find_kept(roots: Roots, needles: Needles, misses: Misses) -> Iterator[FoundIn]:
     """Yield the files of dlpipe, Metaflow and MLflow that tell something."""
-    for what, path, before in _read_each(roots.list_kept()):
-        if before is not None and _change(what, path, before, needles) is not before:
+    for what, path, before in read_each(roots.list_kept(misses), misses):
+        try:
+            has_it = _change(what, path, before, needles) is not before
+        except NotSearched as error:
+            misses.add(path, error)
+            continue
+        if has_it:
             yield FoundIn(what, path)
 
 
@@ -204,17 +206,21 @@ def find_vocabularies(roots: Roots, needles: Needles) -> Iterator[Path | StoredO
     Without them a model would read texts in another way, so nothing takes them out.
     """
     alone = Needles(tuple(needle for needle in needles.needles if needle.alone))
-    kept = roots.list_kept() if alone.needles else iter(())
+    misses = Misses()  # each of them was read by find_kept
+    kept = roots.list_kept(misses) if alone.needles else iter(())
     lists = ((what, path) for what, path in kept if what in WHOLE and path.suffix in (".json", ".txt", ".model"))
-    for _, path, content in _read_each(lists):
-        if content is not None and alone.may_be_in(content) and blank_content(content, alone) is not content:
+    for _, path, content in read_each(lists, misses):
+        if alone.may_be_in(content) and blank_content(content, alone) is not content:
             yield path
 
 
 def clean_file(found: FoundIn, needles: Needles) -> bool:
     """Take out of a file what is looked for, in one step; return whether something was."""
-    path, before = found.path, _read(found.path)
-    if before is None or (after := _change(found.what, path, before, needles)) is before:
+    path = found.path
+    try:
+        if (before := read(path)) is None or (after := _change(found.what, path, before, needles)) is before:
+            return False
+    except NotSearched:  # another one since it was found
         return False
     if isinstance(path, StoredObject):
         path.delete() if after is None else path.replace(after)
@@ -228,11 +234,15 @@ def clean_file(found: FoundIn, needles: Needles) -> bool:
     return True
 
 
-def find_own(paths: Iterable[Path], needles: Needles) -> Iterator[OwnFile]:
+def find_own(paths: Iterable[Path], needles: Needles, misses: Misses) -> Iterator[OwnFile]:
     """Yield those of the user's files that have a text, with the lines; nothing changes them."""
     for path in paths:
-        content = _read(path)
-        if content is None or blank_content(content, needles) is content:
+        try:
+            content = read(path)
+            if content is None or blank_content(content, needles) is content:
+                continue
+        except NotSearched as error:
+            misses.add(path, error)
             continue
         lines: tuple[int, ...] = ()
         with suppress(UnicodeDecodeError):
@@ -252,38 +262,8 @@ def _change(what: str, path: Path | StoredObject, content: bytes, needles: Needl
     return blank_content(content, needles)
 
 
-def _read_each(
-    kept: Iterable[tuple[str, Path | StoredObject]],
-) -> Iterator[tuple[str, Path | StoredObject, bytes | None]]:
-    """Yield each file with its content; some objects of a bucket are read at once."""
-    waiting = deque[tuple[str, StoredObject, Future[bytes | None]]]()
-    with ThreadPoolExecutor(READERS) as pool:
-        for what, path in kept:
-            if isinstance(path, Path):
-                yield what, path, _read(path)
-                continue
-            waiting.append((what, path, pool.submit(_read, path)))
-            if len(waiting) == READERS:
-                yield _take(*waiting.popleft())
-        for each in waiting:
-            yield _take(*each)
-
-
-def _take(what: str, found: StoredObject, content: Future[bytes | None]) -> tuple[str, StoredObject, bytes | None]:
-    return what, found, content.result()
-
-
-def _read(path: Path | StoredObject) -> bytes | None:
-    if isinstance(path, StoredObject):
-        return path.read() if path.size <= LARGEST else None
-    try:
-        return path.read_bytes() if path.stat().st_size <= LARGEST else None
-    except OSError:  # gone meanwhile, or not ours to read
-        return None
-
-
-def _walk(root: Path) -> Iterator[Path]:
-    for folder, names, files in os.walk(root):
+def _walk(root: Path, misses: Misses) -> Iterator[Path]:
+    for folder, names, files in os.walk(root, onerror=misses.add_folder):
         names.sort()
         for name in sorted(files):
             path = Path(folder, name)

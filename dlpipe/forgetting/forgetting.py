@@ -19,6 +19,7 @@ from dlpipe.forgetting.files import clean_file, find_own, find_roots
 from dlpipe.forgetting.learnt import LearntModel
 from dlpipe.forgetting.leftovers import delete_leftovers
 from dlpipe.forgetting.reach import Reach, ReachedTable, count_waiting, find_tables
+from dlpipe.forgetting.reading import Misses
 from dlpipe.forgetting.sources import cut_lines, find_source_rows, has_lines
 
 if TYPE_CHECKING:
@@ -263,7 +264,7 @@ def _cut_sources(reach: Reach, done: Forgotten, say: Callable[[str], None]) -> N
             cut_lines(source)
             _count(done, "lines of sources", len(source.lines))
     done.left = []
-    for found in find_own([own.path for own in reach.own], reach.chooser.needles):
+    for found in find_own([own.path for own in reach.own], reach.chooser.needles, Misses()):
         lines = f", line {', '.join(map(str, found.lines))}," if found.lines else ""
         say(f"{found.path}{lines} still has it, for it is not as it was read: take it out yourself")
         if found.path in reach.cuttable:

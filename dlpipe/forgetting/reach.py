@@ -18,6 +18,7 @@ from dlpipe.forgetting.files import FoundIn, OwnFile, Roots, find_kept, find_own
 from dlpipe.forgetting.learnt import LearntModel, find_learnt
 from dlpipe.forgetting.leftovers import find_leftovers
 from dlpipe.forgetting.own_words import find_own_words
+from dlpipe.forgetting.reading import Misses
 from dlpipe.forgetting.sources import find_cuttable
 from dlpipe.scratch import find_busy_scratch
 
@@ -85,7 +86,7 @@ class Reach:
     waiting : int
         Files of a server's journal that are not in a table yet.
     elsewhere : tuple of str
-        Stores that were not searched.
+        Stores, folders and files that were not searched.
     problems : tuple of str
         Tables that cannot be read.
     cuttable : frozenset of Path
@@ -154,10 +155,11 @@ def find_reach(records: Records, rows: Sequence[AskedRow], *, say: Say) -> Reach
     say("looking at files of runs and models")
     needles = chooser.needles
     databases = [(path, count) for path in find_databases(roots.state) if (count := count_cells(path, needles))]
-    kept = tuple(find_kept(roots, needles))
+    misses = Misses()
+    kept = tuple(find_kept(roots, needles, misses))
     vocabularies = tuple(find_vocabularies(roots, needles))
     say("looking at your files")
-    own = tuple(find_own(roots.list_own(), needles))
+    own = tuple(find_own(roots.list_own(misses), needles, misses))
     return Reach(
         tuple(rows),
         chooser,
@@ -170,7 +172,7 @@ def find_reach(records: Records, rows: Sequence[AskedRow], *, say: Say) -> Reach
         own,
         tuple(databases),
         waiting,
-        roots.elsewhere,
+        (*roots.elsewhere, *misses.places),
         tuple(problems),
         find_cuttable(records, [found.path for found in own]),
         tuple(find_leftovers(roots)),
