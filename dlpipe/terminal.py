@@ -25,6 +25,21 @@ UNSAFE = re.compile(
 COLOUR = re.compile("(\x1b\\[[0-9;]*m)")
 
 
+def is_utf8(text: str) -> bool:
+    r"""Return whether what was typed is UTF-8; Python has half a pair for each byte that is none.
+
+    Examples
+    --------
+    >>> is_utf8("caf\u00e9"), is_utf8("caf\udce9")
+    (True, False)
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def make_visible(text: str) -> str:
     r"""Return ``text`` with nothing in it that a terminal would obey.
 

@@ -33,6 +33,26 @@ def to_moment(milliseconds: float) -> datetime:
     return datetime.fromtimestamp(milliseconds // 1000, UTC)
 
 
+def read_iso(given: str) -> datetime:
+    """Return the moment that is written as ISO 8601, in UTC; without a time zone it is one of UTC.
+
+    Raises
+    ------
+    ValueError
+        When it is none, or in UTC not in the years 1 to 9999.
+
+    Examples
+    --------
+    >>> read_iso("2026-01-31T12:00:00+02:00").isoformat()
+    '2026-01-31T10:00:00+00:00'
+    """
+    moment = datetime.fromisoformat(given)
+    try:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except OverflowError as error:
+        raise ValueError(str(error)) from None
+
+
 def format_span(seconds: float) -> str:
     """A length of time in its two largest units.
 

@@ -769,6 +769,7 @@ def test_what_stays_in_a_source_that_was_changed_is_said_and_the_record_says_so(
         (["models:/reviews/1"], "is no row but a model"),
         (["films.csv:1"], "is its header"),
         (["--text", "!?"], "must have a word"),
+        (["--text", "a caf\udce9"], "is no UTF-8"),
         ([], "Name what to forget"),
         (["reviews", "--purge"], "goes with --apply"),
         (["--text", RARE[0], "--apply"], "there is nobody to ask"),

@@ -22,7 +22,7 @@ from stores import keep_runs_in, untouched_environment
 from texts import reviews, write_csv
 
 from dlpipe.cli import main
-from dlpipe.errors import NodeAmbiguous
+from dlpipe.errors import NodeAmbiguous, SettingError
 from dlpipe.lineage import Graph, Records, walk
 from dlpipe.tables import Sources, ingest, table_at
 from dlpipe.task.text_classification import TextClassData
@@ -59,6 +59,7 @@ NOTHING = [
         "%",
         "it's",
         "\ud800",
+        *["reviews#caf\udce9", "reviews@v0#caf\udce9", "caf\udce9.csv:3", "models:/caf\udce9/1"],
     ],
 ]
 
@@ -66,10 +67,22 @@ NOTHING = [
 def test_what_names_nothing_is_an_error_and_no_traceback(history: History) -> None:
     history.register("TrainFlow/17", history.ingest("TrainFlow/17"))
     for text in NOTHING:
-        done = CliRunner().invoke(main, ["lineage", text])
-        assert (done.exit_code, done.stdout) == (1, ""), (text, done.output)
-        assert isinstance(done.exception, SystemExit), (text, done.exception)
-        assert done.stderr.startswith("Error: "), (text, done.stderr)
+        for command in ("lineage", "forget"):
+            done = CliRunner().invoke(main, [command, text])
+            assert (done.exit_code, done.stdout) == (1, ""), (text, done.output)
+            assert isinstance(done.exception, SystemExit), (text, done.exception)
+            assert done.stderr.startswith("Error: "), (text, done.stderr)
+
+
+@pytest.mark.parametrize("at", ["9999-12-31T23:59:59-23:00", "0001-01-01T00:00:00+10:00"])
+def test_a_moment_that_no_calendar_has_in_utc_is_none(history: History, at: str) -> None:
+    rows = history.ingest("TrainFlow/17")
+    done = CliRunner().invoke(main, ["lineage", "nothing", "--at", at])
+    assert (done.exit_code, f"'{at}' is not a time" in done.stderr) == (1, True), done.exception
+    with pytest.raises(SettingError, match="is not a time"):
+        table_at(rows.path, timestamp=at)
+    done = CliRunner().invoke(main, ["keys", "create", "shop", "--ends", at])
+    assert (done.exit_code, f"'{at}' is refused" in done.stderr) == (1, True), done.exception
 
 
 def test_a_wrong_option_shows_the_usage_that_the_help_shows() -> None:

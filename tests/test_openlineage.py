@@ -281,6 +281,8 @@ def test_an_event_that_is_not_taken_keeps_no_other_back_and_is_told_again(
         ("", "Nobody is named who is to be told"),
         ("kafka://broker", "'kafka' is not spoken"),
         ("http://", "names no host"),
+        ("http://two words/", "names no host"),
+        ("http://caf\udce9/", "names no host"),
         ("http://[bad", "has a host or a port that is none"),
         ("http://127.0.0.1:99999", "has a host or a port that is none"),
         ("/dev/zero", "/dev/zero is no file"),

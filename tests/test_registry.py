@@ -320,6 +320,7 @@ def test_version_is_found_by_every_form_of_its_uri(store):
         ("models:/reviews/9", "no version 9; it has 1, 2"),
         ("models:/it's/1", 'No model "it\'s" is registered'),
         ("models:/a/b/c", "names no model"),
+        ("caf\udce9", "names no model"),
     ],
 )
 def test_what_is_not_there_is_named_with_what_is(store, uri, words):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import click
 from dlpipe.cli.pages import check_page, write_page
 from dlpipe.cli.printing import OneLineErrors, as_json, say, say_progress
 from dlpipe.errors import SettingError
+from dlpipe.time_formats import read_iso
 
 
 class NodeCommands(OneLineErrors):
@@ -213,10 +213,9 @@ def read_moment(at: str) -> int:
     (999, 1999)
     """
     try:
-        moment = datetime.fromisoformat(at)
+        moment = read_iso(at)
     except ValueError:
         raise SettingError(
             f"{at!r} is not a time. Pass ISO 8601, such as 2026-01-31 or 2026-01-31T12:00:00+00:00."
         ) from None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return int(moment.timestamp() * 1000) + (0 if moment.microsecond else 999)

@@ -11,6 +11,7 @@ import click
 
 from dlpipe.cli.printing import OneLineErrors, as_json, say, say_rows
 from dlpipe.errors import BadSource, DlpipeError, SettingError
+from dlpipe.terminal import is_utf8
 from dlpipe.time_formats import to_moment
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def choose_texts(texts: Sequence[str], encoding: str | None, *, what: str) -> li
 def check_texts(texts: Sequence[str]) -> list[str]:
     """Return the texts of the command line, in which bytes that are no UTF-8 are refused."""
     for number, text in enumerate(texts, start=1):
-        if not text.isascii() and any("\ud800" <= sign <= "\udfff" for sign in text):
+        if not is_utf8(text):
             raise BadSource(f"Text {number} of the command line is no UTF-8. Pass it on standard input instead.")
     return list(texts)
 

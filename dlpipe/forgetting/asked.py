@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dlpipe.errors import DlpipeError, NodeNotFound, NoRows, SchemaMismatch, SettingError
 from dlpipe.forgetting.sources import find_source_inputs
 from dlpipe.forgetting.words import Needle
+from dlpipe.terminal import is_utf8
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -125,6 +126,10 @@ def find_asked(
 def _make_text_row(text: str) -> AskedRow:
     from dlpipe.tables import TEXT_FORM, to_row_id
 
+    if not is_utf8(text):
+        raise SettingError(
+            "A text to forget is no UTF-8. Write it in UTF-8, as tables have it, or name its row: TABLE#ROW."
+        )
     if not Needle.from_text(text).words:
         raise SettingError(
             "A text to forget must have a word: letters or digits. Name its row instead: TABLE#ROW."

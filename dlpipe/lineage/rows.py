@@ -19,6 +19,7 @@ from dlpipe.lineage.reader import Reader
 from dlpipe.lineage.row_origins import RowOrigins
 from dlpipe.lineage.tables import TableReader, make_table_node
 from dlpipe.registry import MADE_FROM
+from dlpipe.terminal import is_utf8
 from dlpipe.time_formats import format_moment, to_moment
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class RowReader(Reader):
         """Yield the row that ``reviews@v3#ROW`` means, ``reviews#ROW`` in all versions, or ``films.csv:17``."""
         name, hash_, row_id = text.partition("#")
         if hash_ and row_id:
+            if not is_utf8(text):
+                return
             yield from self._find_rows(name, row_id)
         elif found := LINE.fullmatch(text):
             yield from self._find_named_lines(found["file"], int(found["line"]))

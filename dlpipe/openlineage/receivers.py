@@ -23,6 +23,7 @@ from dlpipe.errors import EventNotTaken, ReceiverUnavailable, SettingError
 from dlpipe.openlineage.events import Body, find_key
 from dlpipe.openlineage.sent import hold_sent
 from dlpipe.redaction import redact, show_address
+from dlpipe.terminal import is_utf8
 
 ENDPOINT = "api/v1/lineage"
 URL, KEY = "OPENLINEAGE_URL", "OPENLINEAGE_API_KEY"
@@ -182,7 +183,7 @@ class ServerReceiver:
             _ = parts.port
         except ValueError:  # it may quote a password
             raise SettingError(f"The address of the receiver has a host or a port that is none. {HOW}") from None
-        if not parts.hostname:
+        if not parts.hostname or " " in parts.netloc or not is_utf8(parts.netloc):
             raise SettingError(f"{show_address(url)} names no host. {HOW}")
         self._endpoint = parts.path.strip("/") or os.environ.get("OPENLINEAGE_ENDPOINT", "").strip("/") or ENDPOINT
         self._transport = HttpTransport(self._configure(f"{parts.scheme}://{parts.netloc}", retries))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dlpipe.errors import ModelNotFound, StoreNotFound
 from dlpipe.registry.names import CHAMPION, DIGEST, KEY, MADE_FROM, MODEL_ID, TASK, classifier_name
 from dlpipe.task import DEFAULT_TASK
+from dlpipe.terminal import is_utf8
 from dlpipe.tracking import open_store, tracking_errors
 
 if TYPE_CHECKING:
@@ -195,7 +196,8 @@ def parse_uri(uri: str) -> tuple[str, int | None, str | None]:
     (('reviews', None, 'challenger'), ('reviews', 3, None), ('reviews', None, 'champion'))
     """
     match = re.fullmatch(r"(?:models:/+)?([^/@:]+)(?:/(\d+)|@([^/@:]+))?", uri.strip())
-    if match is None or match[1].startswith("..") or match[1] == ".":  # of which MLflow makes paths
+    # of ".." MLflow makes paths
+    if match is None or match[1].startswith("..") or match[1] == "." or not is_utf8(uri):
         raise ModelNotFound(f"{uri!r} names no model. Write models:/NAME@champion or models:/NAME/3.")
     name, version, alias = match.groups()
     return name, int(version) if version else None, alias or (None if version else CHAMPION)

@@ -17,7 +17,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -309,9 +309,10 @@ def read_end(ends: str, zone: str) -> float:
         if len(ends) == 10:
             return begin_of_day(date.fromisoformat(ends) + timedelta(days=1), zone)
         moment = datetime.fromisoformat(ends)
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(zone))
+        return moment.astimezone(UTC).timestamp()
     except (ValueError, OverflowError):
         raise SettingError(f"The end {ends!r} is refused: pass a day such as 2027-01-31, or ISO 8601.") from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(zone))).timestamp()
 
 
 def begin_of_day(day: date, zone: str) -> float:

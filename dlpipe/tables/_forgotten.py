@@ -87,7 +87,7 @@ class ForgottenRows:
 
     def digest(self, row_id: str) -> list[str]:
         """Return the digests that stand for a row id in the records."""
-        base = row_id.partition("-")[0].encode()
+        base = row_id.partition("-")[0].encode("utf-8", "surrogatepass")
         return [hashlib.blake2b(base, key=salt, digest_size=DIGEST_BYTES).hexdigest() for salt in self.salts]
 
 

@@ -22,6 +22,7 @@ from dlpipe.tables._storage import (
     storage_options,
     to_one_line,
 )
+from dlpipe.time_formats import read_iso
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -372,7 +373,7 @@ def _find_version_at(location: str, milliseconds: float) -> int:
 def _to_milliseconds(given: datetime | str) -> float:
     """Return milliseconds since the epoch, to the end of the millisecond that ``history`` shows."""
     try:
-        time = datetime.fromisoformat(given) if isinstance(given, str) else given
+        time = read_iso(given) if isinstance(given, str) else given
     except ValueError:
         raise SettingError(
             f"{given!r} is not a time. Pass ISO 8601, such as 2026-01-31 or 2026-01-31T12:00:00+00:00."
