@@ -679,12 +679,15 @@ def test_files_that_are_too_large_are_named_as_not_searched_and_weights_are_not(
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_files_that_cannot_be_read_are_named_as_not_searched(history):
     ids = make_history(history)
-    Path("theirs").mkdir()
+    for folder, mode in (("theirs", 0o000), ("listed", 0o400)):
+        Path(folder).mkdir()
+        Path(folder, "a.csv").touch()
+        Path(folder).chmod(mode)
     Path("theirs.csv").touch(0o000)
-    Path("theirs").chmod(0o000)
     said = forget(f"reviews#{ids[0]}", code=3).output
-    Path("theirs").chmod(0o700)
-    for name in ("theirs", "theirs.csv"):
+    for folder in ("theirs", "listed"):
+        Path(folder).chmod(0o700)
+    for name in ("theirs", "listed/a.csv", "theirs.csv"):
         assert f"Not searched: {name} (Permission denied)" in said
 
 

@@ -6,6 +6,7 @@ Those of Metaflow and MLflow may be objects of a bucket.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -110,7 +111,7 @@ class Roots:
             for name in sorted(files):
                 path = folder / name
                 is_own = not name.startswith(".") and path.suffix not in DATABASES
-                if is_own and path.is_file() and not path.is_symlink():
+                if is_own and _may_be_read(path):
                     yield path
 
     def _walk_own(self, misses: Misses) -> Iterator[tuple[Path, list[str]]]:
@@ -123,7 +124,7 @@ class Roots:
                 if not name.startswith((".", PREFIX))
                 and name not in NOT_LOOKED_INTO
                 and (here / name).resolve() not in kept
-                and not (here / name / "pyvenv.cfg").exists()
+                and not os.path.exists(here / name / "pyvenv.cfg")
             ]
             yield here, files
 
@@ -262,12 +263,22 @@ def _change(what: str, path: Path | StoredObject, content: bytes, needles: Needl
     return blank_content(content, needles)
 
 
+def _may_be_read(path: Path) -> bool:
+    """Return whether a file is no link and no pipe; one that only its reader can tell of may be read."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+
+
 def _walk(root: Path, misses: Misses) -> Iterator[Path]:
     for folder, names, files in os.walk(root, onerror=misses.add_folder):
         names.sort()
         for name in sorted(files):
             path = Path(folder, name)
-            if path.is_file() and not path.is_symlink() and path.suffix not in (*DATABASES, PART):
+            if path.suffix not in (*DATABASES, PART) and _may_be_read(path):
                 yield path
 
 
