@@ -20,6 +20,7 @@ from pathlib import Path
 import boto3
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from buckets import BUCKET, S3Server, s3_server
 from click.testing import CliRunner, Result
@@ -495,6 +496,26 @@ def test_artifacts_pages_and_databases_lose_the_text_and_nothing_else(history):
     assert read["shown"]["worst"][0]["text"] == "_ _ _ _ _ _."
     assert read["ids"].tolist() == ["_", ids[1]]
     assert history.client.get_experiment("0").tags["note"] == "they wrote _ _ _ _ _ _. again"
+
+
+def test_parquet_files_of_the_user_are_listed_and_those_of_mlflow_cleaned(history):
+    ids = make_history(history)
+    assert CliRunner().invoke(main, ["tables", "export", "reviews", "copy.parquet"]).exit_code == 0
+    folder = Path("mlartifacts/run/artifacts")
+    folder.mkdir(parents=True)
+    rows = read_table(table_at("reviews"))
+    pq.write_table(rows, folder / "rows.parquet")
+    history.client.create_experiment("films", artifact_location=str(Path("mlartifacts").absolute()))
+    copy = Path("copy.parquet").read_bytes()
+    said = json.loads(forget(f"reviews#{ids[0]}", "--json").stdout)
+    assert {"path": "copy.parquet", "lines": []} in said["your_files"]
+    forget(f"reviews#{ids[0]}", "--apply", "--purge", "--yes")
+    left = pq.read_table(folder / "rows.parquet")
+    assert left.schema == rows.schema
+    (at,) = [at for at, (old, new) in enumerate(zip(rows["text"], left["text"], strict=True)) if old != new]
+    assert (rows["text"][at].as_py(), left["text"][at].as_py()) == (RARE[0], "_ _ _ _ _ _.")
+    assert (left["row_id"][at].as_py(), left.num_rows) == ("_", rows.num_rows)
+    assert Path("copy.parquet").read_bytes() == copy
 
 
 def test_what_is_called_as_a_word_of_the_text_keeps_its_name(history):

@@ -4,6 +4,7 @@ asked      which rows are meant
 splitting  the words of a content, spelled alike
 words      a text found by its words, however it is written
 contents   a text taken out of the content of a file
+parquet    the same for Parquet
 choosing   which rows of a table are meant
 reach      what rows have reached:
 learnt     the models that had them

@@ -1,7 +1,7 @@
 """Take texts out of the content of a file, whatever the file is, and leave the rest as it is.
 
-Text, JSON and pages; the data of Metaflow's cards, in Base64; pickles, without loading them; all of these packed
-with gzip, zip or tar. In anything else, such as arrays, the bytes of a text are overwritten.
+Text, JSON and pages; the data of Metaflow's cards, in Base64; pickles, without loading them; Parquet; all of these
+packed with gzip, zip or tar. In anything else, such as arrays, the bytes of a text are overwritten.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from dlpipe.forgetting.parquet import PARQUET, blank_parquet
 from dlpipe.forgetting.reading import NotSearched
 from dlpipe.forgetting.words import BLANK, Needles
 
@@ -68,6 +69,8 @@ def blank_content(content: bytes, needles: Needles, *, depth: int = 0) -> bytes:
                 return blank(content, needles, depth)
             except UNPACKING_ERRORS as error:
                 raise NotSearched(_explain(error)) from None
+    if content.startswith(PARQUET):
+        return blank_parquet(content, needles, lambda value: blank_content(value, needles, depth=depth + 1))
     if content.startswith(PICKLE):
         with suppress(ValueError, EOFError, struct.error, IndexError):  # it only looks like one
             return _blank_pickle(content, needles, depth)
