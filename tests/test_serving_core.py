@@ -772,6 +772,27 @@ def test_only_models_that_are_named_are_served():
         follow(work, only=["slow@production"])
 
 
+def test_versions_that_are_named_stay_loaded_however_many_and_others_do_not_push_them_out():
+    registry, opened = Registry(), []
+
+    def open_version(version: ModelVersion) -> Any:
+        opened.append(version.version)
+        return Slow(number=version.version)
+
+    async def main() -> None:
+        models = registry.serve(only=["slow/1", "slow/2", "slow/3"])
+        models._open = open_version
+        await models.start()
+        assert models.list_missing() == {}
+        for number in (1, 2, 3, 4, 5, 6, 1, 2, 3, 5, 6):
+            assert (await models.find("slow", str(number))).version.version == number
+        assert models.list_missing() == {}
+        await models.stop()
+
+    asyncio.run(main())
+    assert opened == [1, 2, 3, 4, 5, 6]
+
+
 def test_a_store_that_is_moved_away_does_not_answer_though_it_was_open(store, tiny_model, tmp_path):
     register(tiny_model)
     watcher, database = AliasWatcher(), tmp_path / "mlflow.db"

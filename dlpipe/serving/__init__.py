@@ -3,6 +3,7 @@
 served       one version, loaded and ready
 batching     rows of requests that wait, computed together
 following    which version a name and an alias mean now: polled, loaded beside the old one, checked, swapped
+numbered     versions that were asked for by their number
 followed     what is known of an alias that is followed
 unservable   versions that can never answer
 bodies       request bodies -> rows
@@ -30,6 +31,7 @@ request_log  requests and labels: in a journal at once, in Delta tables seconds 
 log_rows     lines of the log -> rows of its tables
 logged       the rows as they are now, those in journals included
 usage        sums over them
+counting     which label of a row counts
 labelling    labels as a server takes them
 feedback     labels for what was asked, and from there to a table for training
 asked        rows of the log -> rows of a table

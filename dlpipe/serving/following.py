@@ -12,7 +12,6 @@ import contextlib
 import logging
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +20,7 @@ from dlpipe.machine import give_back_memory
 from dlpipe.registry import CHAMPION, ModelVersion, parse_uri, resolve
 from dlpipe.serving.followed import LOOK_SECONDS, Followed, Swap
 from dlpipe.serving.lookup import ABSENT_SECONDS, Lookup
+from dlpipe.serving.numbered import Numbered
 from dlpipe.serving.refusals import NOT_LOADED, REGISTRY_AWAY
 from dlpipe.serving.served import Open, Served, open_served
 from dlpipe.serving.unservable import Unservable
@@ -29,8 +29,6 @@ LOGGER = logging.getLogger(__name__)
 POLL_SECONDS = 0.5
 TRY_AGAIN_SECONDS = 30.0
 """After which a version that did not load is tried again, where the reason may have gone: a full disk, say."""
-BY_NUMBER = 2
-"""Versions asked for by their number that stay loaded, of all models together."""
 
 
 class Models:
@@ -66,7 +64,7 @@ class Models:
         self.lookup = Lookup(find_version=find_version, read_aliases=read_aliases, say=say)
         self.unservable = Unservable()
         self._followed: dict[tuple[str, str], Followed] = {}
-        self._numbered: OrderedDict[tuple[str, int], Served] = OrderedDict()
+        self._numbered = Numbered([(name, number) for name, number, _ in self.only if number])
         self._opening = threading.Lock()
         """One version is loaded at a time: two would need the memory of two."""
         self._polling: asyncio.Task[None] | None = None
@@ -167,7 +165,7 @@ class Models:
 
     def list_numbered(self) -> list[Served]:
         """Return the versions that were asked for by their number and are loaded."""
-        return list(self._numbered.values())
+        return self._numbered.list_all()
 
     # versions by their number --------------------------------------------------------------------------------
 
@@ -176,9 +174,7 @@ class Models:
             served = followed.served
             if followed.name == name and served is not None and served.version.version == number:
                 return served
-        if (name, number) in self._numbered:
-            self._numbered.move_to_end((name, number))
-        return self._numbered.get((name, number))
+        return self._numbered.find(name, number)
 
     async def _load_numbered(self, name: str, number: int) -> Served:
         self._check_served(name)
@@ -207,9 +203,7 @@ class Models:
                 self.say(f"{version.uri} cannot be loaded: {reason}")
             raise ModelNotLoaded(reason) from error
         self._said.pop(version.uri, None)
-        self._numbered[name, number] = served
-        while len(self._numbered) > BY_NUMBER:
-            self._numbered.popitem(last=False)
+        self._numbered.keep(served)
         return served
 
     def _open_alone(self, version: ModelVersion) -> Served:
