@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mlflow import MlflowClient
 from stores import new_store, untouched_environment
 
 from dlpipe.errors import (
@@ -30,10 +31,13 @@ from dlpipe.errors import (
 )
 from dlpipe.explain import ExplainSettings, register_explainer
 from dlpipe.inference import load_predictor, predict_frame, register_pipeline
-from dlpipe.registry import AliasWatcher, ModelVersion, log_and_register, promote
+from dlpipe.registry import AliasWatcher, ModelVersion, log_and_register, promote, resolve
 from dlpipe.serving import batching
 from dlpipe.serving.batching import Batcher
+from dlpipe.serving.explaining import Explainers
+from dlpipe.serving.followed import SWAPS, Swap
 from dlpipe.serving.following import Models
+from dlpipe.serving.metrics import Metrics
 from dlpipe.serving.queues import Queue, Waiting
 from dlpipe.serving.refusals import NOT_LOADED, REGISTRY_AWAY, refuse
 from dlpipe.serving.served import open_served
@@ -47,7 +51,7 @@ TEXTS = ["the film was good", "awful plot and all", "what a superb score", "so"]
 class Slow:
     """A version that answers a row with the row itself, after a time; and that can be held up."""
 
-    batch_tokens, engine, takes_missing, checked = 1024, "slow", False, True
+    batch_tokens, engine, digest, takes_missing, checked = 1024, "slow", "d", False, True
 
     def __init__(self, *, lanes: int = 1, seconds: float = 0.0, number: int = 1) -> None:
         self.lanes, self.seconds = lanes, seconds
@@ -461,6 +465,8 @@ class Registry:
         self.aliases: dict[str, int] = {"champion": 1}
         self.broken: dict[int, Exception] = {}
         self.down = False
+        self.gone: set[int] = set()
+        self.run = ""
         self.said: list[str] = []
 
     def find(self, uri: str) -> ModelVersion:
@@ -468,9 +474,9 @@ class Registry:
             raise TrackingUnavailable("The database is away.")
         name, _, which = uri.removeprefix("models:/").replace("@", "/").partition("/")
         number = int(which) if which.isdecimal() else self.aliases.get(which)
-        if number is None or name != "slow":
+        if number is None or number in self.gone or name != "slow":
             raise ModelNotFound(f"{name!r} has no alias {which!r}.")
-        return ModelVersion(name, number, f"models:/{name}/{number}", "", "", "")
+        return ModelVersion(name, number, f"models:/{name}/{number}", "", self.run, "")
 
     def read_aliases(self, names: Any) -> dict[str, Any]:
         if self.down:
@@ -480,7 +486,9 @@ class Registry:
     def open(self, version: ModelVersion) -> Any:
         if version.version in self.broken:
             raise self.broken[version.version]
-        return Slow(number=version.version)
+        made = Slow(number=version.version)
+        made.version = version
+        return made
 
     def serve(self, **options: Any) -> Models:
         return Models(
@@ -791,6 +799,142 @@ def test_versions_that_are_named_stay_loaded_however_many_and_others_do_not_push
 
     asyncio.run(main())
     assert opened == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_model_that_was_deleted_and_made_anew_answers_with_what_it_is_now(store, tiny_model):
+    """MLflow's numbers begin at 1 again then."""
+
+    async def main() -> None:
+        models = Models(say=lambda line: None, poll_seconds=0.02)
+        explained: list[ModelVersion] = []
+
+        def load(uri: str) -> SimpleNamespace:
+            explained.append(resolve(uri))
+            return SimpleNamespace(explain=lambda rows, *, method: SimpleNamespace(rows=[]))
+
+        explainers = Explainers(load=load)
+        old = register(tiny_model)
+        promote(old)
+        await models.start()
+        try:
+            before = await models.find("reviews", "1")
+            await explainers.explain(before, ["good"], method=None, timeout=5)
+            MlflowClient().delete_registered_model("reviews")
+            new = register(tiny_model, version="1")
+            promote(new)
+            assert (new.uri, new.identity == old.identity) == (old.uri, False)
+            assert (await models.find("reviews")).version.identity == new.identity
+
+            async def followed() -> bool:
+                return (await models.find("reviews", "1")).version.identity == new.identity
+
+            await until(followed)
+            await explainers.explain(await models.find("reviews"), ["good"], method=None, timeout=5)
+            assert [version.model_id for version in explained] == [old.model_id, new.model_id]
+            MlflowClient().delete_registered_model("reviews")
+
+            async def gone() -> bool:
+                try:
+                    await models.find("reviews", "1")
+                except ModelNotFound:
+                    return True
+                return False
+
+            await until(gone)
+        finally:
+            explainers.close()
+            await models.stop()
+
+    asyncio.run(main())
+
+
+def test_a_version_by_number_that_is_gone_answers_no_more_unless_the_registry_is_away():
+    async def work(registry: Registry, models: Models) -> None:
+        await models.find("slow", "2")
+        registry.down = True
+        await asyncio.sleep(0.1)
+        assert models.peek("slow", "2")
+        registry.down, registry.gone = False, {1, 2}
+        registry.aliases.clear()
+
+        async def gone() -> bool:
+            return models.peek("slow", "1") is None and models.peek("slow", "2") is None
+
+        await until(gone)
+        assert models.list_missing() == {"slow/1": "The registry has no such version any more."}
+        with pytest.raises(ModelNotFound):
+            await models.find("slow", "2")
+
+    assert "models:/slow/2 is gone, and answers no more by its number." in follow(work, only=["slow/1"]).said
+
+
+def test_a_model_that_could_never_answer_may_be_made_anew():
+    async def work(registry: Registry, models: Models) -> None:
+        registry.broken[1] = ModelNotFound("models:/slow/1 is not a dlpipe model.")
+        for which in ("champion", "1"):
+            with pytest.raises(ModelNotFound, match="not a dlpipe model"):
+                await models.find("slow", which)
+        registry.broken.clear()
+        registry.run = "another"
+        for which in ("champion", "1"):
+            assert (await models.find("slow", which)).version.run_id == "another"
+
+    follow(work)
+
+
+def test_an_alias_is_looked_at_while_another_version_is_loaded_and_one_is_loaded_at_a_time():
+    loading, go, opened = [], threading.Event(), []
+
+    def open_version(version: ModelVersion) -> Any:
+        loading.append(version.version)
+        assert len(loading) == 1
+        if version.version == 2:
+            go.wait(10)
+        opened.append(loading.pop())
+        made = Slow(number=version.version)
+        made.version = version
+        return made
+
+    async def work(registry: Registry, models: Models) -> None:
+        models._open = open_version
+        registry.aliases |= {"staging": 1, "other": 1}
+        for alias in ("champion", "staging", "other"):
+            await models.find("slow", alias)
+        registry.aliases |= {"champion": 2, "other": 2}
+
+        async def begun() -> bool:
+            return loading == [2]
+
+        await until(begun)
+        del registry.aliases["staging"]
+
+        async def gone() -> bool:
+            return models.peek("slow", "staging") is None
+
+        await until(gone)
+        assert models.peek("slow", "").version.version == 1
+        go.set()
+
+        async def moved() -> bool:
+            return {models.peek("slow", alias).version.version for alias in ("champion", "other")} == {2}
+
+        await until(moved)
+        assert opened == [1, 2]
+
+    follow(work)
+
+
+def test_swaps_are_counted_however_many_versions_are_refused():
+    async def work(registry: Registry, models: Models) -> None:
+        await models.find("slow")
+        (followed,) = models.list_followed()
+        metrics = Metrics(models, lambda: 0)
+        for number in range(2 * SWAPS):
+            followed.note(Swap(0.0, 1, 2, refused="" if number < SWAPS else "It is damaged."))
+        assert f'dlpipe_swaps_total{{alias="champion",model="slow"}} {SWAPS + 1}.0' in metrics.write().decode()
+        assert len(followed.swaps) == SWAPS
+
+    follow(work)
 
 
 def test_a_store_that_is_moved_away_does_not_answer_though_it_was_open(store, tiny_model, tmp_path):

@@ -38,6 +38,8 @@ class ModelVersion:
         The aliases that pointed here when this was read.
     tags : mapping of str to str
         Lineage, such as ``metaflow.pathspec``, ``delta.table`` and ``delta.version``.
+    created : int
+        When it was registered, in milliseconds since 1970; 0 where that is not known.
     """
 
     name: str
@@ -48,6 +50,19 @@ class ModelVersion:
     model_id: str
     aliases: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    created: int = field(default=0, compare=False, repr=False)
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What no two versions share: once a model was deleted, MLflow gives its name and numbers to others.
+
+        Examples
+        --------
+        >>> one, other = (ModelVersion("reviews", 1, "models:/reviews/1", "", run, "") for run in ("a", "b"))
+        >>> one.identity == other.identity, one.identity == one.identity
+        (False, True)
+        """
+        return self.name, self.version, self.digest, self.run_id, self.model_id, self.created
 
     def __str__(self) -> str:
         return f"{self.name} v{self.version}"
@@ -348,4 +363,5 @@ def to_version(found: Any) -> ModelVersion:
         model_id=found.tags.get(MODEL_ID, ""),
         aliases=tuple(sorted(found.aliases)),
         tags=dict(found.tags),
+        created=int(found.creation_timestamp or 0),
     )

@@ -13,6 +13,7 @@ from dlpipe.errors import DeadlinePassed, Overloaded
 
 if TYPE_CHECKING:
     from dlpipe.explain.pyfunc import PyfuncExplainer
+    from dlpipe.registry import ModelVersion
     from dlpipe.serving.served import Record, Served
 
 WAITING = 2
@@ -36,7 +37,7 @@ class Explainers:
     def __init__(self, *, load: Callable[[str], Any] = load) -> None:
         self._load = load
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="dlpipe-explain")
-        self._kept: OrderedDict[str, Any] = OrderedDict()
+        self._kept: OrderedDict[tuple[object, ...], Any] = OrderedDict()
         self._under_way = 0
         self._seconds = FIRST_SECONDS
 
@@ -71,7 +72,7 @@ class Explainers:
         self._under_way += 1
         try:
             work = asyncio.get_running_loop().run_in_executor(
-                self._thread, self._explain, served.version.uri, list(rows), method, time.monotonic() + timeout
+                self._thread, self._explain, served.version, list(rows), method, time.monotonic() + timeout
             )
         except BaseException:
             self._under_way -= 1
@@ -93,17 +94,20 @@ class Explainers:
         if not work.cancelled():
             work.exception()  # or asyncio says that nobody has seen it, where its client is gone
 
-    def _explain(self, uri: str, rows: list[Any], method: str | None, deadline: float) -> list[Record]:
+    def _explain(
+        self, version: ModelVersion, rows: list[Any], method: str | None, deadline: float
+    ) -> list[Record]:
         if time.monotonic() > deadline:  # nobody waits any more
             return []
         from dlpipe.explain.wording import describe_row
 
         started = time.monotonic()
-        if uri not in self._kept:
-            self._kept[uri] = self._load(uri)
-        self._kept.move_to_end(uri)
+        key = version.identity
+        if key not in self._kept:
+            self._kept[key] = self._load(version.uri)
+        self._kept.move_to_end(key)
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)
-        made = self._kept[uri].explain(rows, method=method).rows
+        made = self._kept[key].explain(rows, method=method).rows
         self._seconds += 0.3 * (time.monotonic() - started - self._seconds)
         return [describe_row(row) for row in made]

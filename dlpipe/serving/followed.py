@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,6 +40,35 @@ class Swap:
 
 
 @dataclass(eq=False)
+class Watch:
+    """When an alias or a version was last looked at in the registry, and what was read then."""
+
+    aliases: Any = None
+    looked_at: float = -LOOK_SECONDS
+    task: asyncio.Task[None] | None = None
+
+    def begin(self, aliases: Any, *, sure: bool = True) -> bool:
+        """Return whether it is to be looked at now, which is noted.
+
+        Where aliases are what they were, that is once in a while; not while somebody looks.
+
+        Parameters
+        ----------
+        aliases : object
+            Of the model, in a form that is the same while they do not move.
+        sure : bool
+            Whether nothing was the matter the last time.
+        """
+        now = time.monotonic()
+        if self.task is not None and not self.task.done():
+            return False
+        if sure and aliases == self.aliases and now - self.looked_at < LOOK_SECONDS:
+            return False
+        self.aliases, self.looked_at = aliases, now
+        return True
+
+
+@dataclass(eq=False)
 class Followed:
     """An alias of a model, and what answers for it.
 
@@ -52,6 +82,8 @@ class Followed:
         Why ``wanted`` does not answer.
     unseen : str
         That the registry could not be asked the last time; why is for the operator alone.
+    swapped : int
+        How many versions took the place of others, or of none.
     """
 
     name: str
@@ -62,8 +94,12 @@ class Followed:
     refused_at: float = 0.0
     unseen: str = ""
     gone: str = ""
-    aliases: Any = None
-    """What was read of the registry when it was last looked at."""
-    looked_at: float = -LOOK_SECONDS
+    watch: Watch = field(default_factory=Watch)
+    swapped: int = 0
     swaps: deque[Swap] = field(default_factory=lambda: deque(maxlen=SWAPS))
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def note(self, swap: Swap) -> None:
+        """Keep what happened, and count it where it was not refused."""
+        self.swaps.append(swap)
+        self.swapped += not swap.refused

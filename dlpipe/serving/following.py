@@ -12,13 +12,14 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any
+from weakref import WeakValueDictionary
 
-from dlpipe.errors import ModelNotFound, ModelNotLoaded, TrackingUnavailable
+from dlpipe.errors import DlpipeError, ModelNotFound, ModelNotLoaded, TrackingUnavailable
 from dlpipe.machine import give_back_memory
 from dlpipe.registry import CHAMPION, ModelVersion, parse_uri, resolve
-from dlpipe.serving.followed import LOOK_SECONDS, Followed, Swap
+from dlpipe.serving.followed import Followed, Swap, Watch
 from dlpipe.serving.lookup import ABSENT_SECONDS, Lookup
 from dlpipe.serving.numbered import Numbered
 from dlpipe.serving.refusals import NOT_LOADED, REGISTRY_AWAY
@@ -27,6 +28,7 @@ from dlpipe.serving.unservable import Unservable
 
 LOGGER = logging.getLogger(__name__)
 POLL_SECONDS = 0.5
+GONE = "The registry has no such version any more."
 TRY_AGAIN_SECONDS = 30.0
 """After which a version that did not load is tried again, where the reason may have gone: a full disk, say."""
 
@@ -67,7 +69,10 @@ class Models:
         self._numbered = Numbered([(name, number) for name, number, _ in self.only if number])
         self._opening = threading.Lock()
         """One version is loaded at a time: two would need the memory of two."""
+        self._locks: WeakValueDictionary[tuple[object, ...], asyncio.Lock] = WeakValueDictionary()
         self._polling: asyncio.Task[None] | None = None
+        self._looks: set[asyncio.Task[None]] = set()
+        """At aliases and versions, each beside the others."""
         self._beginning: dict[tuple[str, str], Followed] = {}
         """Aliases whose first version is being loaded: those who ask meanwhile wait for the same."""
         self._loading: dict[tuple[str, int], asyncio.Task[Served]] = {}
@@ -91,16 +96,19 @@ class Models:
             When one of those that were named cannot be served.
         """
         for name, number, alias in self.only:
-            await self.find(name, str(number or alias))
+            served = await self.find(name, str(number or alias))
+            if number:
+                self._numbered.keep(served)
         self.started = True
         self._polling = asyncio.create_task(self._poll())
 
     async def stop(self) -> None:
         """End following."""
         if self._polling is not None:
-            self._polling.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._polling
+            ending = (self._polling, *self._looks)
+            for task in ending:
+                task.cancel()
+            await asyncio.gather(*ending, return_exceptions=True)
 
     async def find(self, name: str, which: str | None = None) -> Served:
         """Return what answers for a model; loaded by the first request that asks for it.
@@ -149,7 +157,8 @@ class Models:
             if self.peek(name, which) is None:
                 followed = self._followed.get((name, which)) or Followed(name, which)
                 refused = NOT_LOADED if followed.refused else ""
-                why = followed.gone or refused or followed.unseen or "It is being loaded."
+                gone = self.started and number and (name, number) not in self._loading
+                why = (GONE if gone else followed.gone) or refused or followed.unseen or "It is being loaded."
                 missing[f"{name}{'/' if number else '@'}{which}"] = why
         return missing
 
@@ -176,6 +185,17 @@ class Models:
                 return served
         return self._numbered.find(name, number)
 
+    def _lock(self, version: ModelVersion) -> asyncio.Lock:
+        """Return what is held while a version is loaded: who wants it for something else gets the same."""
+        return self._locks.setdefault(version.identity, asyncio.Lock())
+
+    async def _open_or_find(self, version: ModelVersion) -> Served:
+        """Return a version that answers under another alias or by its number already, or load it."""
+        for served in (*(followed.served for followed in self._followed.values()), *self._numbered.list_all()):
+            if served is not None and served.version.identity == version.identity:
+                return served
+        return await asyncio.to_thread(self._open_alone, version)
+
     async def _load_numbered(self, name: str, number: int) -> Served:
         self._check_served(name)
         loading = self._loading.get((name, number))
@@ -193,7 +213,8 @@ class Models:
         version = await self.lookup.find_asked(f"models:/{name}/{number}")
         self.unservable.check(version)
         try:
-            served = await asyncio.to_thread(self._open_alone, version)
+            async with self._lock(version):
+                served = await self._open_or_find(version)
         except ModelNotFound:
             raise
         except Exception as error:
@@ -205,6 +226,23 @@ class Models:
         self._said.pop(version.uri, None)
         self._numbered.keep(served)
         return served
+
+    async def _check_numbered(self, served: Served) -> None:
+        """Let a version go that the registry has no more, or has another of with its number."""
+        name, number = served.version.name, served.version.version
+        try:
+            now = await self.lookup.find(f"models:/{name}/{number}")
+        except ModelNotFound:
+            now = None
+        except Exception:
+            return  # a registry that is away has taken nothing
+        if now is not None and now.identity == served.version.identity:
+            return
+        named = self._numbered.drop(served)
+        self.say(f"models:/{name}/{number} is gone, and answers no more by its number.")
+        if named and now is not None:
+            with contextlib.suppress(DlpipeError):  # it has been said
+                await self.find(name, str(number))
 
     def _open_alone(self, version: ModelVersion) -> Served:
         with self._opening:
@@ -253,39 +291,51 @@ class Models:
     async def _poll(self) -> None:
         while True:
             await asyncio.sleep(self._poll_seconds)
-            if not self._followed:
+            names = {name for name, _ in self._followed} | self._numbered.list_names()
+            if not names:
                 continue
             try:
-                names = {name for name, _ in self._followed}
                 aliases = await self.lookup.read_aliases(names)
             except Exception:
                 for followed in self._followed.values():
                     self._miss(followed)
                 continue
             for followed in list(self._followed.values()):
-                there, now = aliases.get(followed.name), time.monotonic()
-                same = there == followed.aliases and not followed.unseen and not followed.refused
-                if same and now - followed.looked_at < LOOK_SECONDS:
-                    continue
-                try:
-                    async with followed.lock:
-                        await self._look(followed)
-                except Exception:  # whatever it is, aliases are followed on
-                    LOGGER.exception("%s@%s could not be looked at", followed.name, followed.alias)
-                followed.aliases, followed.looked_at = there, now
+                sure = not followed.unseen and not followed.refused
+                if followed.watch.begin(aliases.get(followed.name), sure=sure):
+                    self._look_beside(followed.watch, self._look_alone(followed))
+            for served, watch in self._numbered.list_watched():
+                if watch.begin(aliases.get(served.version.name)):
+                    self._look_beside(watch, self._check_numbered(served))
+
+    def _look_beside(self, watch: Watch, look: Coroutine[Any, Any, None]) -> None:
+        """Look at an alias or a version beside others: one that is being loaded keeps nobody waiting."""
+        watch.task = asyncio.create_task(look)
+        self._looks.add(watch.task)
+        watch.task.add_done_callback(self._end_look)
+
+    def _end_look(self, done: asyncio.Task[None]) -> None:
+        self._looks.discard(done)
+        if not done.cancelled() and (error := done.exception()) is not None:  # whatever it is, it is followed on
+            LOGGER.error("An alias or a version could not be looked at", exc_info=error)
+
+    async def _look_alone(self, followed: Followed) -> None:
+        async with followed.lock:
+            await self._look(followed)
 
     async def _look(self, followed: Followed) -> None:
         """See where the alias points, and load what is there if that is new."""
         while version := await self._find_new(followed):
-            served, reason, seconds = await self._load(followed, version)
-            # loading takes seconds: what is no longer meant must not take over, however good it is
-            if not await self._still_means(followed, version):
-                continue
-            if served is None:
-                self._refuse(followed, version, reason, seconds)
-            else:
-                self._swap(followed, served, seconds)
-            return
+            async with self._lock(version):
+                served, reason, seconds = await self._load(version)
+                # loading takes seconds: what is no longer meant must not take over, however good it is
+                if not await self._still_means(followed, version):
+                    continue
+                if served is None:
+                    self._refuse(followed, version, reason, seconds)
+                else:
+                    self._swap(followed, served, seconds)
+                return
 
     async def _find_new(self, followed: Followed) -> ModelVersion | None:
         """Return the version that is to be loaded for an alias; ``None`` where what answers may stay."""
@@ -301,10 +351,10 @@ class Models:
             self._miss(followed)
             return None
         followed.gone = followed.unseen = ""
-        if followed.served is not None and followed.served.version.version == version.version:
+        if followed.served is not None and followed.served.version.identity == version.identity:
             followed.wanted, followed.refused = version, ""
             return None
-        known = followed.wanted is not None and followed.wanted.version == version.version and followed.refused
+        known = followed.wanted is not None and followed.wanted.identity == version.identity and followed.refused
         if known and time.monotonic() - followed.refused_at < TRY_AGAIN_SECONDS:
             return None
         followed.wanted = version
@@ -318,19 +368,17 @@ class Models:
             return False
         except Exception:
             return True
-        return now.version == version.version
+        return now.identity == version.identity
 
     def _miss(self, followed: Followed) -> None:
         """Note that the registry does not answer: what is loaded goes on answering."""
         followed.unseen = REGISTRY_AWAY
 
-    async def _load(self, followed: Followed, version: ModelVersion) -> tuple[Served | None, str, float]:
+    async def _load(self, version: ModelVersion) -> tuple[Served | None, str, float]:
         """Return ``version`` loaded, or why it cannot answer, and the seconds that this took."""
         started = time.monotonic()
         try:
-            served = self._numbered_at(followed.name, version.version) or await asyncio.to_thread(
-                self._open_alone, version
-            )
+            served = await self._open_or_find(version)
         except Exception as error:
             return None, str(error) or type(error).__name__, time.monotonic() - started
         return served, "", time.monotonic() - started
@@ -341,7 +389,7 @@ class Models:
         stays = f"; v{before} goes on answering" if before is not None else ""
         if reason != followed.refused:
             self.say(f"{version.uri} is not served as {followed.alias}{stays}: {reason}")
-            followed.swaps.append(Swap(time.time(), before, version.version, seconds, reason))
+            followed.note(Swap(time.time(), before, version.version, seconds, reason))
         followed.refused, followed.refused_at = reason, time.monotonic()
 
     def _swap(self, followed: Followed, served: Served, seconds: float) -> None:
@@ -349,7 +397,7 @@ class Models:
         before = None if followed.served is None else followed.served.version.version
         number = served.version.version
         followed.served, followed.refused = served, ""
-        followed.swaps.append(Swap(time.time(), before, number, seconds))
+        followed.note(Swap(time.time(), before, number, seconds))
         was = "" if before is None else f", was v{before}"
         self.say(f"{followed.name}@{followed.alias} is v{number} ({served.engine}){was}: {seconds:.1f} s")
 
@@ -357,5 +405,5 @@ class Models:
         assert followed.served is not None
         before = followed.served.version.version
         followed.served = followed.wanted = None
-        followed.swaps.append(Swap(time.time(), before, None))
+        followed.note(Swap(time.time(), before, None))
         self.say(f"{followed.name}@{followed.alias} is gone; v{before} answers by its number alone.")

@@ -128,7 +128,7 @@ class Metrics:
             versions.add_metric([*name, *told], 0 if served is None else served.version.version)
             refused.add_metric(name, bool(followed.refused))
             unseen.add_metric(name, bool(followed.unseen))
-            swaps.add_metric(name, sum(not swap.refused for swap in followed.swaps))
+            swaps.add_metric(name, followed.swapped)
         yield from (versions, refused, unseen, swaps)
 
 
