@@ -75,7 +75,13 @@ def test_a_text_is_found_in_a_table_in_other_letters(tmp_path):
         "soup",
         None,
     ]
-    assert chooser.choose(pa.record_batch({"note": values})).to_pylist() == [True, True, True, False, False]
+    assert chooser.choose(pa.record_batch({"note": values}), "theirs").to_pylist() == [
+        True,
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 def test_a_word_that_another_row_spells_otherwise_is_not_one_of_its_own(tmp_path, monkeypatch):
