@@ -17,8 +17,9 @@ from served import Server, serving
 from stores import new_store, untouched_environment
 
 from dlpipe.registry import log_and_register, promote
+from dlpipe.serving.journal import find_journals
+from dlpipe.serving.log_commits import adopt_journals
 from dlpipe.serving.logged import read_logged
-from dlpipe.serving.request_log import adopt_journals, find_journals
 from dlpipe.serving.usage import sum_usage
 from dlpipe.tables import read_table, table_at
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,13 +23,14 @@ from serving_kills import MODELS, make_entry
 from dlpipe.errors import StorageFull, TableNotFound
 from dlpipe.serving import request_log
 from dlpipe.serving.journal import Writer, find_journals, list_all_files, make_line
-from dlpipe.serving.log_rows import REFUSED, digest_text, dump, encode_entry, make_request_rows, name_table
+from dlpipe.serving.log_commits import adopt_journals, commit_files
+from dlpipe.serving.log_rows import REFUSED, digest_text, dump, encode_entry, make_request_rows, name_table, to_day
 from dlpipe.serving.logged import read_logged
-from dlpipe.serving.request_log import RequestLog, commit_files
+from dlpipe.serving.request_log import RequestLog
 from dlpipe.serving.settings import LogSettings
 from dlpipe.serving.usage import sum_usage
 from dlpipe.settings import read_settings
-from dlpipe.tables import append_by_day, locate, read_table, table_at, tidy_days, write_table
+from dlpipe.tables import append_by_day, list_days, locate, read_table, table_at, tidy_days, write_table
 
 KILLS = Path(__file__).with_name("serving_kills.py")
 
@@ -145,7 +147,7 @@ def test_an_answered_request_is_committed_by_the_next_process_and_the_folder_goe
     assert len(list_all_files(log.root)) == 1  # it lives: its journal is its own
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    request_log.adopt_journals(log.root)
+    adopt_journals(log.root)
     assert len(rows_of("reviews_requests")) == 2
     log.close()
     assert not list(log.root.iterdir())
@@ -283,6 +285,70 @@ def test_days_end_also_where_nobody_asks_any_more_and_tables_of_others_are_left_
     log.close()
     assert count_rows("reviews_requests") == 0
     assert count_rows("my_requests") == 1
+
+
+def write_somebodys(name: str) -> None:
+    write_table(f"{name}_requests", pa.table({"text": ["a table of somebody"]}))
+
+
+def leave_journal(model: str, root: Path) -> None:
+    """Leave a journal as a process that was killed does."""
+    writer = Writer(root)
+    appender = writer.begin(f"{model}_requests")
+    appender.append(make_line(encode_entry(make_entry(model, 1), texts=False)))
+    appender.close()
+    os.close(writer._lock)
+
+
+def wait_for(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def list_days_of(table: str) -> list[str]:
+    return list_days(table_at(table)) if count_rows(table) else []
+
+
+@pytest.fixture
+def often(monkeypatch) -> None:
+    """Have the log look for what others left each moment."""
+    for name in ("ADOPT_SECONDS", "RETRY_SECONDS", "SYNC_SECONDS"):
+        monkeypatch.setattr(request_log, name, 0.1)
+
+
+def test_a_table_in_trouble_keeps_no_other_from_ending_its_days_and_no_journal_from_its_table(often, monkeypatch):
+    monkeypatch.setattr(request_log, "TIDY_SECONDS", 0.1)
+    write_somebodys("reviews")
+    log, _ = started(flush_seconds=0.05, keep_days=3)
+    log.write([make_entry("reviews", 1)])
+    wait_for(lambda: log.trouble != "")
+    old = make_entry("tickets", 1)
+    object.__setattr__(old, "arrived", time.time() - 10 * 86400)
+    leave_journal("claims", log.root)
+    log.write([old, make_entry("tickets", 1)])
+    wait_for(lambda: count_rows("claims_requests") == 1)
+    wait_for(lambda: list_days_of("tickets_requests") == [to_day(time.time())])
+    log.close()
+
+
+def test_a_dead_process_whose_requests_cannot_be_committed_is_said_once_and_stays_trouble(often, tmp_path):
+    write_somebodys("reviews")
+    leave_journal("reviews", find_journals())
+    log, said = started(flush_seconds=0.05)
+    seen = []
+    for _ in range(20):
+        time.sleep(0.05)
+        seen.append(bool(log.trouble))
+    assert all(seen)
+    assert len(said) == 1
+    assert "of processes that have ended stay in" in said[0]
+    Path(locate("reviews_requests")).rename(tmp_path / "away")
+    wait_for(lambda: not log.trouble)
+    log.close()
+    assert said[1:] == ["Requests of processes that have ended are committed."]
+    assert count_rows("reviews_requests") == 1
 
 
 def test_settings_are_checked():

@@ -166,7 +166,7 @@ def settle_logs(reach: Reach, *, say: Callable[[str], None]) -> None:
         When it is not within a minute.
     """
     from dlpipe.serving.journal import find_journals
-    from dlpipe.serving.request_log import adopt_journals
+    from dlpipe.serving.log_commits import adopt_journals
 
     if not count_waiting(reach.chooser):
         return

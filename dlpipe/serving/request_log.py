@@ -11,23 +11,26 @@ import contextlib
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from dlpipe.errors import DlpipeError, MarkMoved, StorageFull
+from dlpipe.errors import DlpipeError, StorageFull
 from dlpipe.serving.entries import Entry
 from dlpipe.serving.journal import (
     Appender,
     JournalFile,
     Writer,
-    adopt,
     find_journals,
     make_line,
 )
-from dlpipe.serving.log_rows import FEEDBACK, REFUSED, REQUESTS, choose_table, encode_entry, make_rows
+from dlpipe.serving.log_commits import adopt_journals, commit_files, group_by_table
+from dlpipe.serving.log_rows import FEEDBACK, REFUSED, REQUESTS, choose_table, encode_entry
 from dlpipe.serving.logged import list_tables
 from dlpipe.serving.settings import LogSettings
-from dlpipe.tables import Mark, append_by_day, locate, prepare_appends, read_mark, tidy_days
+from dlpipe.tables import prepare_appends, tidy_days
+from dlpipe.terminal import lose_unwritable
 
 SYNC_SECONDS = 1.0
 """Between two syncs of what is written: what a power cut may cost."""
@@ -35,10 +38,31 @@ ADOPT_SECONDS = 30.0
 """Between two looks for journals of dead processes."""
 TIDY_SECONDS = 600.0
 RETRY_SECONDS = 5.0
-COMMIT_BYTES = 32 * 2**20
-"""Of journals in one commit at most."""
-GENTLE_BYTES, BREAK_SECONDS, GENTLE_SECONDS = 16_384, 0.002, 2.0
-"""A break after so many bytes of lines, a third of a millisecond of work; for so long at most in one commit."""
+
+
+@dataclass
+class Trouble:
+    """What the flusher cannot do, said once, and once more when it can again.
+
+    Attributes
+    ----------
+    said, over : str
+        The line that is said of it, before the reason; and the one when it is over.
+    reason : str
+        Empty while there is none.
+    """
+
+    said: str
+    over: str
+    reason: str = ""
+
+    def settle(self, reason: str, say: Callable[[str], None]) -> None:
+        """Note that there is trouble, or with an empty ``reason`` that there is none."""
+        if reason and not self.reason:
+            say(f"{self.said}: {reason}")
+        elif self.reason and not reason:
+            say(self.over)
+        self.reason = reason
 
 
 class RequestLog:
@@ -61,9 +85,16 @@ class RequestLog:
     def __init__(
         self, settings: LogSettings, *, root: Path | None = None, say: Callable[[str], None] = print
     ) -> None:
-        self.settings, self.root, self.say = settings, root or find_journals(), say
+        self.settings, self.root, self.say = settings, root or find_journals(), lose_unwritable(say)
         self.lost = 0
-        self._write_trouble = self._commit_trouble = ""
+        self._write_trouble = ""
+        later = f"stay in {self.root}, and are committed when they can be"
+        self._committing = Trouble(f"Requests {later}", "Requests are committed to their tables again.")
+        self._adopting = Trouble(
+            f"Requests of processes that have ended {later}",
+            "Requests of processes that have ended are committed.",
+        )
+        self._tidying = Trouble("Days of the log that are over stay", "Days of the log that are over go again.")
         self._open: dict[str, Appender] = {}
         self._retired: list[Appender] = []
         self._sealed: list[JournalFile] = []
@@ -75,8 +106,8 @@ class RequestLog:
 
     @property
     def trouble(self) -> str:
-        """Why the log cannot be written or committed, as a sentence; empty while it can."""
-        return self._write_trouble or self._commit_trouble
+        """Why the log cannot be written, committed or tidied, as a sentence; empty while it can."""
+        return self._write_trouble or self._committing.reason or self._adopting.reason or self._tidying.reason
 
     def start(self) -> None:
         """Commit what killed processes left, and begin to flush.
@@ -94,11 +125,7 @@ class RequestLog:
                 "rights, or set DLPIPE_TABLES to another folder."
             ) from None
         prepare_appends()
-        try:
-            adopt_journals(self.root)
-        except DlpipeError as error:
-            self._settle(str(error))
-        self._adopted_at = time.monotonic()
+        self._adopt()
         for work, name in ((self._run, "log"), (self._run_syncs, "log-sync")):
             self._threads.append(threading.Thread(target=work, name=f"dlpipe-{name}", daemon=True))
             self._threads[-1].start()
@@ -199,31 +226,24 @@ class RequestLog:
         while not self._closing.is_set():
             self._wake.wait(SYNC_SECONDS)
             self._wake.clear()
-            try:
-                with self._flushing:
-                    self._seal_ready()
-                    if time.monotonic() < waits and not self._closing.is_set():
-                        continue
-                    self._commit_sealed()
-                    self._look_after()
-                self._settle("")
-            except Exception as error:  # a thread that ended would fill the disk with journals
-                waits = time.monotonic() + RETRY_SECONDS
-                self._settle(
-                    f"{type(error).__name__}: {error}" if not isinstance(error, DlpipeError) else str(error)
-                )
-        try:
-            self.flush()
-        except Exception as error:
-            self._settle(str(error))
+            with self._flushing:
+                self._seal_ready()
+                if time.monotonic() < waits and not self._closing.is_set():
+                    continue
+                if not self._try(self._commit_sealed, self._committing):
+                    waits = time.monotonic() + RETRY_SECONDS
+                self._look_after()
+        self._try(self.flush, self._committing)
 
-    def _settle(self, trouble: str) -> None:
-        """Say that commits fail, once, and that they work again."""
-        if trouble and not self._commit_trouble:
-            self.say(f"Requests stay in {self.root}, and are committed when they can be: {trouble}")
-        elif self._commit_trouble and not trouble:
-            self.say("Requests are committed to their tables again.")
-        self._commit_trouble = trouble
+    def _try(self, work: Callable[[], Any], trouble: Trouble) -> bool:
+        """Return whether some work could be done; a thread that ended would fill the disk with journals."""
+        reason = ""
+        try:
+            work()
+        except Exception as error:
+            reason = str(error) if isinstance(error, DlpipeError) else f"{type(error).__name__}: {error}"
+        trouble.settle(reason, self.say)
+        return not reason
 
     def _run_syncs(self) -> None:
         # in a thread of its own: a commit and a tidying take longer than a power cut may cost
@@ -256,7 +276,7 @@ class RequestLog:
         self._retired.append(self._open.pop(table))
 
     def _commit_sealed(self) -> None:
-        errors: list[DlpipeError] = []
+        errors: list[Exception] = []
         with self._lock:
             retired, self._retired = self._retired, []
         for appender in retired:  # not under the lock, for which requests would wait
@@ -266,7 +286,7 @@ class RequestLog:
         for files in group_by_table(self._sealed):
             try:
                 commit_files(files, gently=not self._closing.is_set())
-            except DlpipeError as error:  # one table's trouble is not that of others
+            except Exception as error:  # one table's trouble is not that of others
                 errors.append(error)
                 continue
             self._sealed = [file for file in self._sealed if file not in files]
@@ -277,105 +297,22 @@ class RequestLog:
         """Adopt what other processes left, and tidy the tables, each now and then."""
         now = time.monotonic()
         if now - self._adopted_at > ADOPT_SECONDS:
-            self._adopted_at = now
-            adopt_journals(self.root)
-        if now - self._tidied_at > TIDY_SECONDS:
+            self._adopt()
+        if now - self._tidied_at > (ADOPT_SECONDS if self._tidying.reason else TIDY_SECONDS):
             self._tidied_at = now
-            self._tidy()
+            self._try(self._tidy, self._tidying)
+
+    def _adopt(self) -> None:
+        self._try(lambda: adopt_journals(self.root), self._adopting)
+        self._adopted_at = time.monotonic()
 
     def _tidy(self) -> None:
         """Tidy all tables of the log: days end also where nobody asks any more."""
-        errors = []
+        errors: list[Exception] = []
         for table in (*list_tables(REQUESTS, self.root), *list_tables(REFUSED, self.root), *list_tables(FEEDBACK)):
             try:
                 tidy_days(table, keep_days=0 if table.endswith(FEEDBACK) else self.settings.keep_days)
-            except DlpipeError as error:
+            except Exception as error:
                 errors.append(error)
         if errors:
             raise errors[0]
-
-
-def group_by_table(files: Iterable[JournalFile]) -> list[list[JournalFile]]:
-    """Return files in lists of one table each, by number."""
-    groups: dict[str, list[JournalFile]] = defaultdict(list)
-    for file in files:
-        groups[file.table].append(file)
-    return [sorted(group, key=lambda file: file.number) for group in groups.values()]
-
-
-def read_gently(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield lines with breaks between some: a thread that keeps Python busy delays each step of the event loop.
-
-    The breaks end after a while, so that a log which grows fast does not pile up.
-    """
-    read, until = 0, time.monotonic() + GENTLE_SECONDS
-    for line in lines:
-        yield line
-        read += len(line)
-        if read >= GENTLE_BYTES and time.monotonic() < until:
-            read = 0
-            time.sleep(BREAK_SECONDS)
-
-
-def commit_files(files: Sequence[JournalFile], *, gently: bool = False) -> None:
-    """Commit files of one writer for one table, unless they are, and remove them.
-
-    Parameters
-    ----------
-    files : sequence of JournalFile
-        By number. Nobody may write to them any more.
-    gently : bool
-        Whether others in this process are to go first.
-    """
-    table, mark = locate(files[0].table), files[0].mark
-    there = read_mark(table, mark)
-    waiting = list(files)
-    while waiting:
-        taken: list[JournalFile] = []
-        size = 0
-        while waiting and (not taken or size < COMMIT_BYTES):
-            taken.append(waiting.pop(0))
-            size += taken[-1].path.stat().st_size if taken[-1].path.exists() else 0
-        lines = [line for file in taken if there is None or file.number > there for line in file.read()]
-        if lines:
-            try:
-                rows = make_rows(files[0].table, read_gently(lines) if gently else lines)
-                append_by_day(table, rows, marks=[Mark(mark, there, taken[-1].number)])
-                there = taken[-1].number
-            except MarkMoved:
-                # a process that was taken for dead has committed them after all
-                there, waiting = read_mark(table, mark), [*taken, *waiting]
-                continue
-        for file in taken:
-            with contextlib.suppress(FileNotFoundError):
-                file.path.unlink()
-
-
-def adopt_journals(root: Path) -> int:
-    """Commit what dead processes left under ``root``, and return of how many processes.
-
-    Parameters
-    ----------
-    root : Path
-
-    Raises
-    ------
-    DlpipeError
-        When some cannot be committed, after all others have been; they stay.
-    """
-    count, errors = 0, []
-    for folder in sorted(root.iterdir()) if root.is_dir() else []:
-        if folder.name.startswith("."):
-            continue
-        with adopt(folder) as files:
-            if files is None:
-                continue
-            count += bool(files)
-            for group in group_by_table(files):
-                try:
-                    commit_files(group)
-                except DlpipeError as error:
-                    errors.append(error)
-    if errors:
-        raise errors[0]
-    return count

@@ -25,6 +25,7 @@ from dlpipe.cluster import Cluster, join
 from dlpipe.errors import ClusterUnavailable, DlpipeError, SettingError
 from dlpipe.registry import parse_uri, resolve
 from dlpipe.serving.journal import find_journals
+from dlpipe.serving.log_commits import adopt_journals
 from dlpipe.serving.ray_serve.checks import (
     check_installed,
     check_packages,
@@ -37,7 +38,6 @@ from dlpipe.serving.ray_serve.places import Places
 from dlpipe.serving.ray_serve.proxy import VARIABLES
 from dlpipe.serving.ray_serve.replica import Replica
 from dlpipe.serving.ray_serve.shared import Shared
-from dlpipe.serving.request_log import adopt_journals
 from dlpipe.serving.server import (
     KEEP_ALIVE_SECONDS,
     ServeSettings,
