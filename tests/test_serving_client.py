@@ -106,6 +106,16 @@ def test_a_deployment_is_an_alias_that_the_server_follows(server: Server) -> Non
     assert "reviews@staging" not in {one["name"] for one in client.list_deployments()}
 
 
+def test_an_alias_that_was_asked_for_before_it_was_there_can_be_created(server: Server) -> None:
+    client = get_deploy_client(server.address.replace("http:", "dlpipe:"))
+    with pytest.raises(MlflowException, match="no alias 'late'"):
+        client.get_deployment("reviews@late")
+    try:
+        assert client.create_deployment("reviews@late", "models:/reviews/1")["version"] == 1
+    finally:
+        client.delete_deployment("reviews@late")
+
+
 def test_the_champion_is_moved_with_its_companions_and_not_taken_away(server: Server) -> None:
     client = get_deploy_client(server.address.replace("http:", "dlpipe:"))
     with pytest.raises(MlflowException, match="it is moved, and not taken away"):
@@ -133,6 +143,10 @@ def test_the_champion_is_moved_with_its_companions_and_not_taken_away(server: Se
         (lambda client: client.update_deployment("reviews@b", "models:/reviews/1"), "no deployment 'reviews@b'"),
         (lambda client: client.update_deployment("reviews"), "Nothing to update"),
         (lambda client: client.predict("reviews", [None]), "Row 0 is missing"),
+        (
+            lambda client: client.predict("reviews", [{"text": float("nan")}]),
+            "NaN .* Pass None",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_as_mlflow_does(call, message: str, server: Server) -> None:

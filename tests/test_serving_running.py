@@ -29,6 +29,7 @@ from stores import untouched_environment
 
 from dlpipe.errors import DlpipeError, ModelDamaged
 from dlpipe.registry import ModelVersion
+from dlpipe.serving import connections
 from dlpipe.serving import settings as serving_settings
 from dlpipe.serving.application import Application
 from dlpipe.serving.batching import Batcher
@@ -139,6 +140,128 @@ def test_a_named_model_that_cannot_answer_ends_the_server() -> None:
 
     with pytest.raises(Exception, match="It answers otherwise"):
         answer_beside(work, broken=True)
+
+
+# connections ----------------------------------------------------------------------------------------------------
+
+
+def talk(work: Callable[[int], None]) -> list[Entry]:
+    """Run a server that answers texts with themselves, and ``work`` beside it with its port; return its log."""
+    logged: list[Entry] = []
+
+    async def main() -> None:
+        models = Models(
+            find_version=lambda uri: ModelVersion("reviews", 1, uri, "", "", ""),
+            open_version=Echo,
+            read_aliases=lambda names: {},
+            say=lambda line: None,
+        )
+        app = Application(models, Batcher(), record=logged.append)
+        await models.find("reviews")
+        with open_socket("127.0.0.1", 0) as listening:
+            listening.listen()
+            working = asyncio.create_task(asyncio.to_thread(work, listening.getsockname()[1]))
+            working.add_done_callback(lambda done: os.kill(os.getpid(), signal.SIGTERM))
+            try:
+                await answer(app, listening, say=lambda line: None)
+                await working
+            finally:
+                await close_application(app)
+
+    asyncio.run(main())
+    return logged
+
+
+POST = b"POST /models/reviews HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB\r\n"
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [POST + UPGRADE + b'Content-Length: 6\r\n\r\n"good"'],
+        [POST + UPGRADE + b"Content-Length: 6\r\n\r\n", b'"good"'],
+        [POST + UPGRADE[:50], UPGRADE[50:] + b"Content-Length: 6\r\n\r", b'\n"go', b'od"'],
+        [POST + b"Transfer-Encoding: chunked\r\n" + UPGRADE + b'\r\n6\r\n"go', b'od"\r\n0\r\n\r\n'],
+    ],
+    ids=["at once", "in two parts", "in four parts", "chunked"],
+)
+def test_an_offer_to_speak_another_protocol_is_passed_over(parts: list[bytes]) -> None:
+    """As Java's HttpClient and `curl --http2` make it."""
+
+    def work(port: int) -> None:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            for _ in range(2):
+                for part in parts:
+                    connection.sendall(part)
+                    time.sleep(0.05)
+                status, body = read_answer(connection)
+                assert (status, json.loads(body)["predictions"]) == (200, [{"predicted": "good"}])
+            connection.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n" + UPGRADE + b"\r\n")
+            assert read_answer(connection)[0] == 200
+            connection.sendall(POST + UPGRADE + b"Content-Length: +6\r\n\r\n")
+            assert read_answer(connection)[0] == 400
+
+    assert [entry.status for entry in talk(work)] == [200, 200]
+
+
+def test_a_tunnel_is_not_made() -> None:
+    def work(port: int) -> None:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            connection.sendall(b"CONNECT localhost:1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert 400 <= read_answer(connection)[0] < 500
+
+    assert talk(work) == []
+
+
+def test_a_second_request_whose_body_comes_late_is_answered(monkeypatch) -> None:
+    monkeypatch.setattr(connections, "DROPPED_SECONDS", 0.2)
+
+    def work(port: int) -> None:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            connection.sendall(
+                b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n" + POST + b"Content-Length: 6\r\n\r\n"
+            )
+            assert read_answer(connection)[0] == 200
+            time.sleep(0.6)
+            connection.sendall(b'"good"')
+            assert read_answer(connection)[0] == 200
+
+    assert [entry.status for entry in talk(work)] == [200]
+
+
+# explanations ---------------------------------------------------------------------------------------------------
+
+
+def test_explanations_that_nobody_waits_for_any_more_are_not_made() -> None:
+    go, made = threading.Event(), []
+
+    def explain(rows: list[Any], *, method: str | None) -> SimpleNamespace:
+        made.extend(rows)
+        go.wait(10)
+        return SimpleNamespace(rows=[])
+
+    async def main() -> None:
+        explainers = Explainers(load=lambda uri: SimpleNamespace(explain=explain))
+        served = Echo(ModelVersion("reviews", 1, "models:/reviews/1", "", "", ""))
+
+        def ask(row: str) -> asyncio.Task[Any]:
+            return asyncio.create_task(explainers.explain(served, [row], method=None, timeout=10))
+
+        asking = [ask(row) for row in ("first", "second", "third")]
+        while not made:
+            await asyncio.sleep(0.01)
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+        last = ask("last")
+        await asyncio.sleep(0)
+        go.set()
+        assert await last == []
+        explainers.close()
+
+    asyncio.run(main())
+    assert made == ["first", "last"]
 
 
 # the end --------------------------------------------------------------------------------------------------------

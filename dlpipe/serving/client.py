@@ -88,6 +88,8 @@ class Client:
 
         Raises
         ------
+        SettingError
+            When rows hold what JSON has not.
         ModelNotFound
             With 404.
         ServerRefused
@@ -99,6 +101,10 @@ class Client:
             answer = requests.request(
                 method, self.url + path, json=body, headers=self._headers, timeout=SECONDS, allow_redirects=False
             )
+        except requests.exceptions.InvalidJSONError:
+            raise SettingError(
+                "The rows hold NaN or an infinite number, which JSON has not. Pass None for what is missing."
+            ) from None
         except requests.exceptions.Timeout:
             raise ServerRefused(f"{redact(self.url)} has not answered for {SECONDS:g} s.") from None
         except requests.RequestException:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from dlpipe.serving.entries import make_request_id
@@ -74,7 +75,8 @@ def make_protocol(most: int) -> type[HttpToolsProtocol]:
 
         def data_received(self, data: bytes) -> None:
             """Read, and have headers that are not there yet wait for a while only."""
-            super().data_received(data)
+            self._unset_keepalive_if_required()
+            self._feed(data)
             if self._in_head:
                 self._head += len(data)
                 if self._head > HEAD_BYTES:
@@ -90,6 +92,8 @@ def make_protocol(most: int) -> type[HttpToolsProtocol]:
 
         def on_headers_complete(self) -> None:
             """Answer a request, whose body may be still to come."""
+            if self._offers_upgrade():
+                return
             self._in_head = False
             self._stop_waiting()
             super().on_headers_complete()
@@ -105,6 +109,8 @@ def make_protocol(most: int) -> type[HttpToolsProtocol]:
 
         def on_message_complete(self) -> None:
             """End a body, and read on: a large one stopped the reading, by which a client that goes is seen."""
+            if self._offers_upgrade():
+                return
             super().on_message_complete()
             if self.transport.is_closing():
                 return
@@ -123,7 +129,7 @@ def make_protocol(most: int) -> type[HttpToolsProtocol]:
             self._dropped = 0
             if not self.pipeline:
                 silent[self] = None
-            if self.cycle.more_body:
+            if self.cycle.response_complete and self.cycle.more_body:  # it is of this request, not of the next one
                 self._await(DROPPED_SECONDS, self.transport.close)
             super().on_response_complete()
 
@@ -135,6 +141,27 @@ def make_protocol(most: int) -> type[HttpToolsProtocol]:
             self._task = self.loop.create_task(cycle.run_asgi(app))
             self._task.add_done_callback(self.tasks.discard)
             self.tasks.add(self._task)
+
+        def _feed(self, data: bytes) -> None:
+            try:
+                self.parser.feed_data(data)
+            except HttpParserError:
+                self.send_400_response("Invalid HTTP request received.")
+            except HttpParserUpgrade as upgrade:
+                if self._offers_upgrade():
+                    self._read_without_upgrade(data[upgrade.args[0] :])
+
+        def _offers_upgrade(self) -> bool:
+            """Return whether a client would rather speak another protocol, which nobody need do."""
+            return bool(self.parser.should_upgrade() and any(name == b"upgrade" for name, _ in self.headers))
+
+        def _read_without_upgrade(self, rest: bytes) -> None:
+            """Begin anew with a request without its offer: the parser reads no body of one with it."""
+            method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+            lines = [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+            self.parser = HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
+            self._feed(b"".join((b"%b %b HTTP/%b\r\n" % (method, self.url, version), *lines, b"\r\n", rest)))
 
         # ours --------------------------------------------------------------------------------------------
 

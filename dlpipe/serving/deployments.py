@@ -234,14 +234,20 @@ class DeploymentClient(BaseDeploymentClient):
             point_alias(version.name, alias, version.version)
         until = time.monotonic() + FOLLOWED_SECONDS
         while True:
-            about = self.server.describe(version.name, alias)
-            if about["version"] == version.version:
-                return {"name": name, "flavor": FLAVOR, **about}
-            if time.monotonic() > until:
-                raise SettingError(
-                    f"{name!r} points at {version.uri}, and the server still answers with v{about['version']}: "
-                    f"GET {self.server.url}/models says why."
-                )
+            late = time.monotonic() > until
+            try:
+                about = self.server.describe(version.name, alias)
+            except ModelNotFound:  # who asked before it was there is told so for a second
+                if late:
+                    raise
+            else:
+                if about["version"] == version.version:
+                    return {"name": name, "flavor": FLAVOR, **about}
+                if late:
+                    raise SettingError(
+                        f"{name!r} points at {version.uri}, and the server still answers with "
+                        f"v{about['version']}: GET {self.server.url}/models says why."
+                    )
             time.sleep(0.2)
 
 

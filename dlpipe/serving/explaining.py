@@ -71,16 +71,21 @@ class Explainers:
             )
         self._under_way += 1
         try:
-            work = asyncio.get_running_loop().run_in_executor(
-                self._thread, self._explain, served.version, list(rows), method, time.monotonic() + timeout
+            given = self._thread.submit(
+                self._explain, served.version, list(rows), method, time.monotonic() + timeout
             )
         except BaseException:
             self._under_way -= 1
             raise
+        work = asyncio.wrap_future(given)
         work.add_done_callback(self._end)
         try:
             return await asyncio.wait_for(asyncio.shield(work), timeout)
+        except asyncio.CancelledError:
+            given.cancel()  # one that has not begun gives its place back; one that has ends first
+            raise
         except TimeoutError:
+            given.cancel()
             raise DeadlinePassed(
                 f"No explanation within {timeout:g} s. Send fewer rows, or shorter ones."
             ) from None
