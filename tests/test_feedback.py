@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import MutableMapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -18,7 +21,8 @@ from stores import new_store, untouched_environment
 from texts import reviews, write_csv
 
 from dlpipe.cli import main
-from dlpipe.errors import BadSource, SchemaMismatch, SettingError, SourceNotFound
+from dlpipe.errors import BadSource, SchemaMismatch, SettingError, SourceNotFound, TrackingUnavailable
+from dlpipe.serving.application import Application
 from dlpipe.serving.entries import Entry, make_request_id
 from dlpipe.serving.feedback import (
     Given,
@@ -30,9 +34,12 @@ from dlpipe.serving.feedback import (
     read_labels,
     write_feedback,
 )
+from dlpipe.serving.guards import Open
 from dlpipe.serving.log_rows import dump, make_request_rows
 from dlpipe.serving.logged import list_tables, read_logged
+from dlpipe.serving.lookup import Lookup
 from dlpipe.serving.request_log import RequestLog
+from dlpipe.serving.server import ServeSettings, close_application, make_application
 from dlpipe.serving.settings import LogSettings
 from dlpipe.tables import (
     Column,
@@ -246,6 +253,42 @@ def test_a_label_that_names_no_row_is_learnt_from_only_where_its_request_had_one
     assert added is not None
     assert added.new_rows == 1
     assert read_table(added.table, columns=["text"])["text"].to_pylist()[-1] == "a dull quozzle indeed"
+
+
+def test_a_label_is_taken_while_the_registry_is_away_where_the_log_knows_the_model(log):
+    def is_away(*_) -> None:
+        raise TrackingUnavailable("The database is away.")
+
+    async def post(app: Application, model: str, label: dict) -> int:
+        sent: list[MutableMapping[str, Any]] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": dump(label), "more_body": False}
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "method": "POST", "path": f"/models/{model}/feedback", "headers": []}
+        await app(scope, receive, send)
+        return sent[0]["status"]
+
+    async def main() -> list[int]:
+        app = make_application(ServeSettings(), log, Open(), say=lambda line: None)
+        app.models.lookup = Lookup(
+            find_version=is_away, read_aliases=is_away, list_all=is_away, say=lambda line: None
+        )
+        try:
+            label = {"request_id": entry.request_id, "row": 0, "label": "positive"}
+            return [await post(app, model, label) for model in ("reviews", "nothing")]
+        finally:
+            await close_application(app)
+
+    entry = ask(log, "a fine film")
+    for flushed in (False, True):
+        if flushed:
+            log.flush()
+        assert asyncio.run(main()) == [200, 503]
+    assert labels_of() == {(entry.request_id, 0): "positive"}
 
 
 @pytest.fixture

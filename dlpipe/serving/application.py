@@ -98,6 +98,8 @@ class Application:
         Gets a model, labels for what was asked of it, and the id of a key; returns when they survive a kill.
     find_trouble : callable
         Returns why requests cannot be logged; empty while they can.
+    is_logged : callable
+        Gets a model, and returns whether the log has something of it; by default there is no log.
     gather : callable, optional
         Returns the numbers for Prometheus where others answer beside this application; by default its own.
     draining : bool
@@ -113,6 +115,7 @@ class Application:
     record: Callable[[Entry], None] | None = None
     take: Callable[[str, Sequence[Given], str], None] | None = None
     gather: Callable[[], Awaitable[bytes]] | None = None
+    is_logged: Callable[[str], bool] = field(default=lambda model: False)
     explainers: Explainers = field(default_factory=Explainers)
     find_trouble: Callable[[], str] = str
     draining: bool = False
@@ -267,7 +270,7 @@ class Application:
         """Keep labels for what was asked of a model that exists, whether it is loaded or not."""
         if self.take is None:
             raise Refused(503, "unavailable", "This server keeps no log, and so no labels.")
-        await self.models.check_registered(name)
+        await self._check_known(name)
         given = read_labels(call.body, self.limits.max_rows)
         cards = await self._list_cards(name)
         for number, label in enumerate(given):
@@ -277,6 +280,16 @@ class Application:
         self.take(name, given, call.key)
         body = {"accepted": len(given), "request_id": call.id, "model": name}
         return orjson.dumps(body), [JSON_TYPE, (b"x-request-id", call.id.encode())]
+
+    async def _check_known(self, name: str) -> None:
+        """Raise ``DlpipeError`` for a model that is not registered; while nobody can say so, the log is asked."""
+        try:
+            await self.models.check_registered(name)
+        except ModelNotFound:
+            raise
+        except DlpipeError:
+            if not await asyncio.to_thread(self.is_logged, name):
+                raise
 
     async def _list_cards(self, name: str) -> list[Mapping[str, Any]]:
         """Return what the versions of a model know that answer; nothing where none can be loaded now."""

@@ -144,6 +144,20 @@ def list_tables(ending: str, root: Path | None = None) -> list[str]:
     return sorted(waiting | {name for name in names if _is_there(name)})
 
 
+def is_logged(model: str, root: Path | None = None) -> bool:
+    """Return whether a model was asked, or has labels, by the log.
+
+    Parameters
+    ----------
+    model : str
+    root : Path, optional
+        The folder of journals.
+    """
+    tables = {name_table(model, ending) for ending in (REQUESTS, FEEDBACK)}
+    waiting = any(file.table in tables for file in list_all_files(root or find_journals()))
+    return waiting or any(map(_is_there, tables))
+
+
 def check_model(model: str, root: Path | None = None) -> None:
     """Raise ``ModelNotFound`` where a model is in no log and not registered either: its name is misspelt.
 

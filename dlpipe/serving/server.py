@@ -29,6 +29,7 @@ from dlpipe.serving.following import Models
 from dlpipe.serving.guards import Guard, Open
 from dlpipe.serving.key_file import find_key_file
 from dlpipe.serving.keys import KeyRing, await_keys
+from dlpipe.serving.logged import is_logged
 from dlpipe.serving.reloading import Reloader
 from dlpipe.serving.request_log import RequestLog
 from dlpipe.serving.settings import KeySettings, ServingSettings
@@ -300,6 +301,7 @@ def make_application(
         guard=guard,
         record=log.record,
         take=lambda model, given, key: write_feedback(log, model, given, key=key),
+        is_logged=lambda model: is_logged(model, log.root),
         find_trouble=lambda: log.trouble,
     )
 
