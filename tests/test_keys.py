@@ -21,6 +21,7 @@ from serving_kills import make_entry
 from dlpipe.cli import main
 from dlpipe.errors import KeysUnusable, SettingError
 from dlpipe.redaction import redact
+from dlpipe.serving import keys
 from dlpipe.serving.guards import READ
 from dlpipe.serving.key_file import RIGHTS, begin_of_day, create_key, read_keys, revoke_key
 from dlpipe.serving.keys import KeyRing
@@ -152,6 +153,24 @@ def test_a_file_that_goes_bad_leaves_the_keys_as_they_were_and_is_said_once(file
     file.unlink()
     ring._looked_at = 0.0
     assert refusal(ring, shown).status == 401
+
+
+def test_a_revoked_key_is_refused_although_its_file_could_not_be_read_once(file, monkeypatch):
+    _, shown = create_key(file, "shop")
+    said: list[str] = []
+    ring = KeyRing(file, say=said.append)
+    revoke_key(file, "shop")
+    with monkeypatch.context() as broken:
+        broken.setattr(keys, "read_keys", fail_to_read)
+        ring._looked_at = 0.0
+        ring.check(f"Bearer {shown}", model="reviews", right="predict")
+    ring._looked_at = 0.0
+    assert refusal(ring, shown).status == 401
+    assert said == [said[0], f"Keys are read from {file} again."]
+
+
+def fail_to_read(file: Path) -> None:
+    raise KeysUnusable(f"The keys in {file} cannot be read: Too many open files.")
 
 
 def test_a_key_ends_with_its_last_day(file):

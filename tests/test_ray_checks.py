@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -12,11 +15,14 @@ from stores import copy_database
 from dlpipe.cli import main
 from dlpipe.cluster import Cluster
 from dlpipe.errors import ClusterMismatch, ClusterUnavailable, ExtraMissing, SettingError, StorageFull
+from dlpipe.serving.key_file import create_key
+from dlpipe.serving.keys import KeyRing
 from dlpipe.serving.metrics import merge_families, write_families
-from dlpipe.serving.ray_serve import checks, places
+from dlpipe.serving.ray_serve import checks, places, shared
 from dlpipe.serving.ray_serve.checks import check_installed, check_room, check_settings
 from dlpipe.serving.ray_serve.deploying import count_running, find_longest, read_reason
 from dlpipe.serving.ray_serve.places import Places
+from dlpipe.serving.ray_serve.shared import Sharing
 from dlpipe.serving.settings import LimitSettings, RaySettings, read_serving_settings
 
 
@@ -26,6 +32,64 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DLPIPE_STATE", str(tmp_path / "state"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr(places, "name_node", lambda: "10.0.0.2")
+
+
+class Remote:
+    """The place that replicas share, which answers or does not."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.away: set[str] = set()
+
+    def __getattr__(self, method: str) -> Any:
+        async def remote(*given: Any) -> Any:
+            self.asked.append(method)
+            if method in self.away:
+                raise ConnectionError("It is away.")
+            return []
+
+        return SimpleNamespace(remote=remote)
+
+
+def share(work: Callable[[Remote, Sharing], Awaitable[None]], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return what a replica says that shares, began without keys and does ``work`` beside that."""
+    said: list[str] = []
+    monkeypatch.setattr(shared, "SETTLE_SECONDS", 0.02)
+    monkeypatch.setattr(shared, "PUBLISH_SECONDS", 0.02)
+
+    async def main() -> None:
+        remote = Remote()
+        sharing = Sharing(remote, "one", None, SimpleNamespace(list_families=list), say=said.append)
+        sharing.start()
+        await work(remote, sharing)
+        sharing.stop()
+
+    asyncio.run(main())
+    return said
+
+
+def test_keys_that_come_after_the_start_are_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    create_key(tmp_path / "keys.json", "shop", quota=5)
+
+    async def work(remote: Remote, sharing: Sharing) -> None:
+        await asyncio.sleep(0.1)
+        assert "settle" not in remote.asked
+        sharing.keys = KeyRing(tmp_path / "keys.json")
+        await asyncio.sleep(0.2)
+        assert "settle" in remote.asked
+
+    assert share(work, monkeypatch) == []
+
+
+def test_that_nothing_can_be_shared_is_said_once(monkeypatch: pytest.MonkeyPatch):
+    async def work(remote: Remote, sharing: Sharing) -> None:
+        remote.away = {"publish"}
+        await asyncio.sleep(0.3)
+        remote.away = set()
+        await asyncio.sleep(0.2)
+
+    said = share(work, monkeypatch)
+    assert [line.split(" ")[0] for line in said] == ["This", "Replicas"]
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch):

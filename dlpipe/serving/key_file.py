@@ -302,11 +302,12 @@ def read_end(ends: str, zone: str) -> float:
 
     Examples
     --------
-    >>> read_end("2026-03-28", "Europe/Berlin") == read_end("2026-03-29T00:00:00+01:00", "UTC")
-    True
+    >>> end = read_end("2026-03-29T00:00:00+01:00", "UTC")
+    >>> [read_end(day, "Europe/Berlin") == end for day in ("2026-03-28", "20260328", "2026-W13-6")]
+    [True, True, True]
     """
     try:
-        if len(ends) == 10:
+        with contextlib.suppress(ValueError):
             return begin_of_day(date.fromisoformat(ends) + timedelta(days=1), zone)
         moment = datetime.fromisoformat(ends)
         moment = moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(zone))

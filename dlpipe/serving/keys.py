@@ -225,7 +225,6 @@ class KeyRing:
         seen = self._look()
         if seen == self._seen:
             return
-        self._seen = seen
         try:
             self._keys = read_keys(self.path)
         except KeysUnusable as error:
@@ -233,6 +232,7 @@ class KeyRing:
                 self._say(f"{error} The keys that were read before stay as they were.")
             self._trouble = str(error)
             return
+        self._seen = seen
         if self._trouble:
             self._say(f"Keys are read from {self.path} again.")
             self._trouble = ""

@@ -57,6 +57,7 @@ class Sharing:
     replica : str
         Its name.
     keys : KeyRing or None
+        They may be set later.
     metrics : Metrics
     say : callable
         Gets a line when nothing can be shared, and one when it can again.
@@ -72,9 +73,8 @@ class Sharing:
 
     def start(self) -> None:
         """Begin to tell, and to be told."""
-        self._tasks = [asyncio.create_task(self._repeat(self._publish, PUBLISH_SECONDS))]
-        if self.keys is not None:
-            self._tasks.append(asyncio.create_task(self._repeat(self._settle, SETTLE_SECONDS)))
+        works = ((self._publish, PUBLISH_SECONDS), (self._settle, SETTLE_SECONDS))
+        self._tasks = [asyncio.create_task(self._repeat(work, seconds)) for work, seconds in works]
 
     def stop(self) -> None:
         """End it."""
@@ -94,9 +94,6 @@ class Sharing:
         while True:
             try:
                 await asyncio.wait_for(work(), ANSWER_SECONDS)
-                if self._trouble:
-                    self._say("Replicas tell each other again what keys have used.")
-                self._trouble = False
             except Exception as error:  # its process may be starting again
                 if not self._trouble:
                     self._say(
@@ -106,13 +103,16 @@ class Sharing:
             await asyncio.sleep(seconds)
 
     async def _settle(self) -> None:
-        assert self.keys is not None
-        uses = self.keys.list_uses()
-        if uses:
+        # there may be keys later
+        if self.keys is not None and (uses := self.keys.list_uses()):
             self.keys.settle(await self._ask("settle", uses))
 
     async def _publish(self) -> None:
         await self._ask("publish", self._replica, self._metrics.list_families())
 
     async def _ask(self, method: str, *given: Any) -> Any:
-        return await getattr(self._shared, method).remote(*given)
+        answer = await getattr(self._shared, method).remote(*given)
+        if self._trouble:
+            self._say("Replicas tell each other again what keys have used.")
+        self._trouble = False
+        return answer
