@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,13 +13,16 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner, Result
 from deltalake import DeltaTable, write_deltalake
-from made_up_lineage import History
+from made_up_lineage import History, find_id
+from searching import search_files
 from stores import keep_runs_in, untouched_environment
 from texts import reviews
 
 from dlpipe.cli import main
 from dlpipe.tables import Sources, TableVersion, ingest, read_table, table_at
+from dlpipe.tables import _removal as removal
 from dlpipe.task.tabular_classification import TabularData
+from dlpipe.task.text_classification import TextClassData
 
 ANSWERS = ["I do not agree at all", "I agree with it fully", "I would rather not say"]
 
@@ -121,3 +126,107 @@ def test_a_copy_by_another_program_loses_the_row_with_all_of_its_values(history,
     assert [row["note"] for row in read_strange("copy")] == list("wxy")
     log = b"".join(path.read_bytes() for path in Path("tables/copy/_delta_log").iterdir())
     assert log.count(b'"predicate":"_"') == 1
+
+
+# -- tables that refuse, are elsewhere, or are damaged ------------------------------------------------------------
+
+TEXT = "Our weekend at the gasthof was spoiled by noise"
+PLAIN = [*reviews()[:40], *reviews()[-40:]]
+
+
+def write_rows(path: str) -> str:
+    lines = [f'"{text.replace(chr(34), "")}","{label}"' for text, label in [*PLAIN, (TEXT, "negative")]]
+    Path(path).write_text("\n".join(["review,sentiment", *lines]) + "\n")
+    return path
+
+
+def list_states() -> list[str]:
+    return [record["state"] for record in json.loads(forget("--records", "--json").stdout)]
+
+
+def test_a_table_that_cannot_be_changed_is_said_and_the_others_go_on(history):
+    history.ingest("TrainFlow/17", rows=[*PLAIN, (TEXT, "negative")])
+    rows = pa.table({"note": [TEXT, "soup"]})
+    write_deltalake("tables/archive", rows, configuration={"delta.appendOnly": "true"})
+    write_deltalake("tables/copy", rows)
+    said = forget("--text", TEXT, "--apply", "--purge", "--yes", code=3)
+    assert "archive still has 1 row" in said.output
+    assert "Take them out with that program" in said.output
+    assert len(read_strange("copy")) == len(read_strange("archive")) - 1 == 1
+    assert table_at("reviews").rows == len(PLAIN)
+    assert list_states() == ["purged in part"]
+    # changed by its owner, it goes on
+    DeltaTable("tables/archive").alter.set_table_properties({"delta.appendOnly": "false"})
+    forget("--text", TEXT, "--apply", "--purge", "--yes")
+    assert len(read_strange("archive")) == 1
+    assert list_states() == ["purged"]
+
+
+def test_a_row_is_found_again_while_a_table_is_stuck(history):
+    row = find_id(history.ingest("TrainFlow/17", rows=[*PLAIN, (TEXT, "negative")]), TEXT)
+    write_deltalake("tables/archive", pa.table({"note": [TEXT]}), configuration={"delta.appendOnly": "true"})
+    for _ in range(2):
+        words = [f"reviews#{row}", "--apply", "--purge", "--sources", "--yes"]
+        assert "archive still has 1 row" in forget(*words, code=3).output
+    assert TEXT in Path("films.csv").read_text()
+    DeltaTable("tables/archive").alter.set_table_properties({"delta.appendOnly": "false"})
+    forget(*words)
+    assert search_files(history.folder, ["gasthof"]) == {}
+
+
+def test_a_table_outside_the_tables_root_is_changed_too(history):
+    history.ingest("TrainFlow/17", rows=PLAIN)
+    location = str(history.folder / "elsewhere" / "letters")
+    rows = ingest(Sources(data=write_rows("letters.csv")), location, settings=TextClassData()).table
+    forget(f"{location}#{find_id(rows, TEXT)}", "--apply", "--purge", "--sources", "--yes")
+    assert search_files(history.folder, ["gasthof"]) == {}
+    assert json.loads(forget("--records", "--json").stdout)[0]["tables"] == "letters"
+
+
+def test_a_table_elsewhere_that_a_model_learnt_from_is_searched(history):
+    location = str(history.folder / "elsewhere" / "letters")
+    rows = ingest(Sources(data=write_rows("letters.csv")), location, settings=TextClassData()).table
+    history.register("TrainFlow/17", rows)
+    assert list_counts("--text", TEXT) == {"letters": 1}
+    forget("--text", TEXT, "--apply", "--purge", "--yes")
+    assert table_at(location).rows == len(PLAIN)
+    assert search_files(history.folder, ["gasthof"], skip=["letters.csv"]) == {}
+    shutil.rmtree(location)
+    forget("--text", TEXT)  # a table that was deleted is no problem
+
+
+def test_rows_that_come_again_and_again_leave_the_record_unfinished(history, monkeypatch):
+    history.ingest("TrainFlow/17", rows=[*PLAIN, (TEXT, "negative")])
+    write_deltalake("tables/busy", pa.table({"note": [TEXT]}))
+    purge = removal.purge_rows
+
+    def write_meanwhile(search: removal.FileSearch) -> int:
+        write_deltalake("tables/busy", pa.table({"note": [TEXT]}), mode="append")
+        return purge(search)
+
+    monkeypatch.setattr("dlpipe.tables.purge_rows", write_meanwhile)
+    said = forget("--text", TEXT, "--apply", "--purge", "--yes", code=1).output
+    assert "call this again with the same words" in said
+    assert list_states() == ["not finished"]
+    monkeypatch.undo()
+    forget("--text", TEXT, "--apply", "--purge", "--yes")
+    assert list_states() == ["purged"]
+
+
+@pytest.mark.parametrize("where", ["end", "middle"])
+def test_a_damaged_data_file_is_a_problem_and_stays(history, where):
+    rows = history.ingest("TrainFlow/17", rows=[*PLAIN, (TEXT, "negative")])
+    shutil.copytree(rows.path, "tables/copy")
+    (file,) = Path("tables/copy").glob("*.parquet")
+    damaged = bytearray(file.read_bytes())
+    if where == "end":
+        damaged[-4:] = b"XXXX"
+    else:
+        damaged[200:1200] = bytes(byte ^ 0x5A for byte in damaged[200:1200])
+    file.write_bytes(damaged)
+    os.utime(file, (0, 0))
+    said = forget("--text", TEXT, "--apply", "--purge", "--yes", code=3).output
+    assert "of 'tables/copy' cannot be read, and may have rows that are to be forgotten" in said
+    assert table_at("reviews").rows == len(PLAIN)
+    assert file.read_bytes() == damaged
+    assert list_states() == ["purged in part"]

@@ -135,15 +135,15 @@ def forget_rows(
         store, reach, who=find_user(), purge=purge, sources=sources, say=lambda line: say(line, err=True)
     )
     if json_:
-        missing = [*reach.elsewhere, *reach.problems]
+        missing = list(dict.fromkeys([*reach.elsewhere, *reach.problems, *done.problems]))
         say(json.dumps({"record": done.record, **done.to_plain(), "not_searched": missing}, indent=2))
-        end_incomplete(reach.is_complete and not done.left)
+        end_incomplete(reach.is_complete and not done.left and not done.problems)
         return
     rows = "1 row is" if done.rows == 1 else f"{done.rows:,} rows are"
     say(f"{rows} forgotten: record {done.record}")
     if reach.own and not sources:
         say("Your own files still have them; so may copies of them elsewhere, and backups.", err=True)
-    end_incomplete(reach.is_complete and not done.left)
+    end_incomplete(reach.is_complete and not done.left and not done.problems)
 
 
 def end_forgotten(finished: Sequence[Forgetting], *, json_: bool) -> None:

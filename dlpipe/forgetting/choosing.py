@@ -21,7 +21,7 @@ ANSWERS = (
     frozenset({"at", "model_version", "drifted", "trained_on"}),
 )
 """Tables that name rows, and have no text of one."""
-Condition = tuple[tuple[str, Any], ...]
+Pairs = tuple[tuple[str, Any], ...]
 """Columns, each with its value."""
 MANY = 20
 """With more texts than these, all values are compared instead of those that may be one."""
@@ -106,7 +106,7 @@ class RowChooser:
             mask = pc.or_(mask, some)
         return mask
 
-    def list_conditions(self, batch: pa.RecordBatch, location: str) -> set[Condition]:
+    def list_conditions(self, batch: pa.RecordBatch, location: str) -> set[Pairs]:
         """Return by which values rows of a batch were chosen; each row with all values of one is to go."""
         return {
             tuple(values.items())

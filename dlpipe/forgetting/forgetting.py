@@ -47,6 +47,8 @@ class Forgotten:
         What was deleted or cleaned, by kind.
     left : list of str
         The user's files that lines were to be taken out of, and that still have some.
+    problems : list of str
+        Why some tables still have rows.
     """
 
     record: str
@@ -55,6 +57,7 @@ class Forgotten:
     models: list[str] = field(default_factory=list)
     purged: dict[str, int] = field(default_factory=dict)
     left: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
     def to_plain(self) -> dict[str, Any]:
         """Return it as JSON can hold it."""
@@ -89,6 +92,8 @@ def forget(
     ------
     ServerRefused
         When a server keeps what it was asked in its journal for a minute.
+    MarkMoved
+        When rows come to a table again and again.
     """
     from dlpipe.tables import begin_forgetting, end_forgetting
 
@@ -98,24 +103,37 @@ def forget(
     say(f"record {begun.record}: from now on nothing takes in {count_rows(len(begun.digests))}")
     settle_logs(reach, say=say)
     for _ in range(ROUNDS):
-        tables = list(find_tables(type(records)(), reach.chooser, []))
-        _remove(tables, done, say)
+        tables = list(find_tables(_read_anew(records, reach), reach.chooser, []))
+        stuck = _remove(tables, done, say)
         mark_models(begun, reach.models)
         done.models = sorted(model.uri for model in reach.models)
         if not purge:
             break
         try:
-            _purge(reach, tables, done, sources=sources, say=say)
+            cleared = _leave_out_needed(reach, tables, stuck) if stuck else tables
+            _purge(_read_anew(records, reach), reach, cleared, done, sources=sources and not stuck, say=say)
             break
-        except MarkMoved:  # rows came meanwhile, by a run that had read them before
-            continue
+        except MarkMoved as error:  # rows came meanwhile, by a run that had read them before
+            moved = error
+    else:
+        raise MarkMoved(
+            f"{moved} It was tried {ROUNDS} times: end what writes them, and call this again with the same words."
+        )
     _renew_pages(say)
-    _keep_counts(begun, done)
-    missing = [*reach.elsewhere, *reach.problems]
+    _keep_counts(_read_anew(records, reach), begun, done)
+    missing = list(dict.fromkeys([*reach.elsewhere, *reach.problems, *done.problems]))
     # nothing came up since an earlier call that purged: it stays so
     is_purged = purge or (bool((begun.done or {}).get("purge")) and not reach.has_something)
     end_forgetting(begun, {**done.to_plain(), "purge": is_purged, "not_searched": missing}, who=who)
     return done
+
+
+def _read_anew(records: Records, reach: Reach) -> Records:
+    """Return records that know what is there by now, tables outside the tables root among it."""
+    anew = type(records)()
+    for location in reach.elsewhere_tables:
+        anew.catalog.find(location)
+    return anew
 
 
 def _renew_pages(say: Callable[[str], None]) -> None:
@@ -135,23 +153,22 @@ def _tell(row: AskedRow, reach: Reach) -> dict[str, Any]:
     return {**where, **({} if row.version is None else {"version": row.version}), "models": models}
 
 
-def _keep_counts(begun: Forgetting, done: Forgotten) -> None:
+def _keep_counts(records: Records, begun: Forgetting, done: Forgotten) -> None:
     """Add what an earlier call of the same record did."""
     before = begun.done or {}
     for what, count in before.get("purged", {}).items():
         done.purged[what] = done.purged.get(what, 0) + count
     # a call that was killed has told nobody how many it took out, but for the commits by which it did
-    done.tables = {**before.get("tables", {}), **_count_removed(begun)}
+    done.tables = {**before.get("tables", {}), **_count_removed(records, begun)}
     done.models = sorted({*done.models, *before.get("models", ())})
 
 
-def _count_removed(begun: Forgetting) -> dict[str, int]:
+def _count_removed(records: Records, begun: Forgetting) -> dict[str, int]:
     """Return how many rows were taken out of each table for a record."""
-    from dlpipe.lineage import Records
     from dlpipe.tables import count_removed_rows
 
     counts: dict[str, int] = {}
-    for record in Records().catalog.list_records():
+    for record in records.catalog.list_records():
         if count := count_removed_rows(record.location, begun.record, since=begun.at):
             counts[record.name] = counts.get(record.name, 0) + count
     return counts
@@ -184,12 +201,28 @@ def settle_logs(reach: Reach, *, say: Callable[[str], None]) -> None:
         time.sleep(0.2)
 
 
-def _remove(tables: Sequence[ReachedTable], done: Forgotten, say: Callable[[str], None]) -> None:
+def _remove(tables: Sequence[ReachedTable], done: Forgotten, say: Callable[[str], None]) -> set[str]:
+    """Take the rows out of tables, and return the locations of those where that cannot be done; others go on."""
+    import pyarrow as pa
+
     from dlpipe.tables import remove_rows
 
+    stuck, done.problems = set(), []
     for table in tables:
-        if table.rows and (removed := remove_rows(table.search, done.record)):
-            say(f"{removed.version}: {count_rows(removed.rows)} taken out")
+        try:
+            if table.rows and (removed := remove_rows(table.search, done.record)):
+                say(f"{removed.version}: {count_rows(removed.rows)} taken out")
+        except (DlpipeError, OSError, pa.ArrowException) as error:
+            stuck.add(table.location)
+            done.problems.append(f"{table.name} still has {count_rows(table.rows)}: {error}")
+            say(done.problems[-1])
+    return stuck
+
+
+def _leave_out_needed(reach: Reach, tables: Sequence[ReachedTable], stuck: set[str]) -> list[ReachedTable]:
+    """Return the tables that can be purged while others are stuck: a later call must find the rows again."""
+    needed = stuck | {row.table for row in reach.rows}
+    return [table for table in tables if table.location not in needed]
 
 
 def mark_models(begun: Forgetting, models: Sequence[LearntModel]) -> None:
@@ -212,6 +245,7 @@ def mark_models(begun: Forgetting, models: Sequence[LearntModel]) -> None:
 
 
 def _purge(
+    records: Records,
     reach: Reach,
     tables: Sequence[ReachedTable],
     done: Forgotten,
@@ -239,7 +273,7 @@ def _purge(
         if cells := clean_database(database, needles):
             _count(done, "database values", cells)
     if sources:
-        _cut_sources(reach, done, say)
+        _cut_sources(records, reach, done, say)
     _delete_index()
     for table in tables:
         if files := purge_rows(table.search):
@@ -256,10 +290,8 @@ def _delete_index() -> None:
             file.unlink(missing_ok=True)
 
 
-def _cut_sources(reach: Reach, done: Forgotten, say: Callable[[str], None]) -> None:
-    from dlpipe.lineage import Records
-
-    for source in find_source_rows(Records(), [row.row_id for row in reach.rows]):
+def _cut_sources(records: Records, reach: Reach, done: Forgotten, say: Callable[[str], None]) -> None:
+    for source in find_source_rows(records, [row.row_id for row in reach.rows]):
         if has_lines(source.path):
             cut_lines(source)
             _count(done, "lines of sources", len(source.lines))

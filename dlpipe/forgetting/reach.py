@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlpipe.buckets import StoredObject
 from dlpipe.delta import cast_views
-from dlpipe.errors import DlpipeError
+from dlpipe.errors import DlpipeError, TableNotFound
 from dlpipe.forgetting.asked import AskedRow
 from dlpipe.forgetting.choosing import FEEDBACK, REQUESTS, RowChooser
 from dlpipe.forgetting.databases import count_cells, find_databases
@@ -95,6 +95,8 @@ class Reach:
         Temporary folders, and halves of files, of commands that were killed.
     in_use : tuple of Path
         Temporary folders of commands that are at work, which may have the rows.
+    elsewhere_tables : tuple of str
+        Locations of tables outside the tables root, which were named or taught a registered model.
     """
 
     rows: tuple[AskedRow, ...]
@@ -113,6 +115,7 @@ class Reach:
     cuttable: frozenset[Path]
     leftovers: tuple[Path, ...]
     in_use: tuple[Path, ...]
+    elsewhere_tables: tuple[str, ...]
 
     @property
     def is_complete(self) -> bool:
@@ -145,6 +148,7 @@ def find_reach(records: Records, rows: Sequence[AskedRow], *, say: Say) -> Reach
     """
     chooser, roots = RowChooser(rows), find_roots()
     say("looking at tables")
+    elsewhere_tables = tuple(_find_elsewhere(records))
     chooser.own_words = find_own_words(records, chooser, roots.experiments)
     # before the tables: what a server brings into one meanwhile is then found twice, and not missed
     waiting = count_waiting(chooser)
@@ -159,7 +163,8 @@ def find_reach(records: Records, rows: Sequence[AskedRow], *, say: Say) -> Reach
     kept = tuple(find_kept(roots, needles, misses))
     vocabularies = tuple(find_vocabularies(roots, needles))
     say("looking at your files")
-    own = tuple(find_own(roots.list_own(misses), needles, misses))
+    files = (file for file in roots.list_own(misses) if not any(map(file.is_relative_to, elsewhere_tables)))
+    own = tuple(find_own(files, needles, misses))
     return Reach(
         tuple(rows),
         chooser,
@@ -177,12 +182,36 @@ def find_reach(records: Records, rows: Sequence[AskedRow], *, say: Say) -> Reach
         find_cuttable(records, [found.path for found in own]),
         tuple(find_leftovers(roots)),
         tuple(find_busy_scratch()),
+        elsewhere_tables,
     )
+
+
+def _find_elsewhere(records: Records) -> Iterator[str]:
+    """Yield the tables outside the tables root: those that were asked for, and those of registered models."""
+    from dlpipe.tables import table_at
+
+    named = {version.tags.get("delta.table", "").rstrip("/") for _, version in records.models.list_versions()}
+    for location in sorted(named - {""}):
+        try:
+            table_at(location)
+        except TableNotFound:  # deleted since
+            continue
+        except DlpipeError:  # which the catalog says, too
+            pass
+        records.catalog.find(location)
+    root = {location for _, location in records.catalog.list_names()}
+    yield from (record.location for record in records.catalog.list_records() if record.location not in root)
 
 
 def find_tables(records: Records, chooser: RowChooser, problems: list[str]) -> Iterator[ReachedTable]:
     """Yield the tables that have rows, in the order in which they are to be changed."""
-    from dlpipe.tables import FORGOTTEN, FileSearch, count_rows_to_remove, find_unreadable_versions
+    from dlpipe.tables import (
+        FORGOTTEN,
+        FileSearch,
+        count_rows_to_remove,
+        explain_damaged,
+        find_unreadable_versions,
+    )
 
     found = [record for record in records.catalog.list_records() if record.name != FORGOTTEN]
     found.sort(key=lambda record: (ORDER.index(record.kind), record.location))
@@ -197,6 +226,7 @@ def find_tables(records: Records, chooser: RowChooser, problems: list[str]) -> I
         try:
             rows, old = count_rows_to_remove(search)
             unreadable = find_unreadable_versions(search) if rows or old else []
+            problems += explain_damaged(search)
         except DlpipeError as error:
             problems.append(str(error))
             continue

@@ -61,7 +61,7 @@ QUOTING = ("dlpipe.key", "predicate")
 """What a commit says of itself that may name rows, or quote them."""
 
 
-Condition = tuple[tuple[str, Any], ...]
+Pairs = tuple[tuple[str, Any], ...]
 """Columns, each with its value."""
 
 
@@ -71,7 +71,7 @@ class Chooser(Protocol):
     def choose(self, batch: pa.RecordBatch, location: str) -> pa.BooleanArray:
         """Return which rows of a batch these are; the batch has the columns of a file of the table there."""
 
-    def list_conditions(self, batch: pa.RecordBatch, location: str) -> set[Condition]:
+    def list_conditions(self, batch: pa.RecordBatch, location: str) -> set[Pairs]:
         """Return by which values rows of a batch were chosen; each row with all values of one is to go."""
 
     def blank(self, value: str) -> str:
@@ -90,13 +90,13 @@ class FoundFile:
     name : str
     places : tuple of int
         Of these rows in the file.
-    conditions : frozenset of Condition
+    conditions : frozenset of Pairs
         By which they were chosen.
     """
 
     name: str
     places: tuple[int, ...]
-    conditions: frozenset[Condition]
+    conditions: frozenset[Pairs]
 
 
 class FileSearch:
@@ -112,15 +112,12 @@ class FileSearch:
     def __init__(self, location: str, chooser: Chooser) -> None:
         self.location, self.chooser = location, chooser
         self._known: dict[str, FoundFile | None] = {}
-        self.unreadable: list[str] = []
+        self.unreadable: dict[str, str] = {}
 
     def look(self, name: str) -> FoundFile | None:
-        """Return what is found in a file; ``None`` where there is nothing, or the file is gone."""
+        """Return what is found in a file; ``None`` where there is nothing, or the file is gone or unreadable."""
         if name not in self._known:
-            try:
-                self._known[name] = self._look(name)
-            except FileNotFoundError:
-                self._known[name] = None
+            self._known[name] = self._look(name)
         return self._known[name]
 
     def list_files(self) -> list[str]:
@@ -138,24 +135,32 @@ class FileSearch:
 
     def _look(self, name: str) -> FoundFile | None:
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         places: list[int] = []
-        conditions: set[Condition] = set()
+        conditions: set[Pairs] = set()
         start = 0
-        with filesystem(self.location).open_input_file(name) as stream:
-            try:
-                for batch in map(cast_views, pq.ParquetFile(stream).iter_batches(65536)):
-                    mask = self.chooser.choose(batch, self.location).to_pylist()
-                    hits = [at for at, hit in enumerate(mask) if hit]
-                    if hits:
-                        conditions |= self.chooser.list_conditions(batch.take(pa.array(hits)), self.location)
-                    places += [start + at for at in hits]
-                    start += batch.num_rows
-            except pa.ArrowInvalid:  # a writer that was killed left it, or is writing it
-                self.unreadable.append(name)
-                return None
-        return FoundFile(name, tuple(places), frozenset(conditions)) if places else None
+        for batch in self._read(name):
+            mask = self.chooser.choose(batch, self.location).to_pylist()
+            hits = [at for at, hit in enumerate(mask) if hit]
+            if hits:
+                conditions |= self.chooser.list_conditions(batch.take(pa.array(hits)), self.location)
+            places += [start + at for at in hits]
+            start += batch.num_rows
+        is_whole = name not in self.unreadable
+        return FoundFile(name, tuple(places), frozenset(conditions)) if places and is_whole else None
+
+    def _read(self, name: str) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of a file; of one that is damaged, or half of one, those before that."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            with filesystem(self.location).open_input_file(name) as stream:
+                yield from map(cast_views, pq.ParquetFile(stream).iter_batches(65536))
+        except FileNotFoundError:
+            return
+        except (OSError, pa.ArrowException) as error:
+            self.unreadable[name] = to_one_line(error)
 
 
 @dataclass(frozen=True)
@@ -171,6 +176,26 @@ class RemovedRows:
 
     version: TableVersion
     rows: int
+
+
+def explain_damaged(search: FileSearch) -> list[str]:
+    """Return why data files that some version names could not be looked through, once all were looked at."""
+    named = _list_named(search.location) if search.unreadable else set()
+    return [
+        f"The data file {name!r} of {show_path(search.location)} cannot be read, and may have rows that are to be "
+        f"forgotten: {why}. Bring it back from a copy, or delete the table."
+        for name, why in search.unreadable.items()
+        if name in named
+    ]
+
+
+def _list_named(location: str) -> set[str]:
+    """Return the data files that any version names."""
+    named: set[str] = set()
+    for number in range(open_table(location).version() + 1):
+        with contextlib.suppress(DlpipeError):
+            named |= {file.name for file in list_live_files(open_table(location, version=number))}
+    return named
 
 
 def count_rows_to_remove(search: FileSearch) -> tuple[int, list[str]]:
@@ -351,13 +376,13 @@ def _remove_by_delta(search: FileSearch, found: Any, record: str, rows: int) -> 
         table = DeltaTable(search.location, storage_options=storage_options(search.location))
         try:
             told = table.delete(predicate, commit_properties=properties)
-        except CommitFailedError:
-            time.sleep(0.05 * (attempt + 1))
         except DeltaError as error:
-            raise StorageUnavailable(
-                f"Rows cannot be taken out of {show_path(search.location)}, a table of another program: "
-                f"{to_one_line(error)}. Take them out with that program."
-            ) from None
+            if not isinstance(error, CommitFailedError) or attempt == ATTEMPTS - 1:
+                raise StorageUnavailable(
+                    f"Rows cannot be taken out of {show_path(search.location)}, a table of another program: "
+                    f"{to_one_line(error)}. Take them out with that program."
+                ) from None
+            time.sleep(0.05 * (attempt + 1))
         else:
             if told["num_deleted_rows"] < rows:
                 raise StorageUnavailable(
@@ -365,11 +390,11 @@ def _remove_by_delta(search: FileSearch, found: Any, record: str, rows: int) -> 
                     f"{told['num_deleted_rows']} of {rows}. Call this again; if it stays, take them out with that "
                     "program."
                 )
-            return table_at(search.location)
-    raise MarkMoved(f"Others write to {show_path(search.location)} all the time.")
+            break
+    return table_at(search.location)
 
 
-def _to_sql(condition: Condition) -> str:
+def _to_sql(condition: Pairs) -> str:
     """Return a condition in the SQL that delta-rs reads.
 
     Examples
@@ -425,9 +450,9 @@ def purge_rows(search: FileSearch, *, on_file: Any = None) -> int:
         raise MarkMoved(f"Rows that are to be forgotten came to {show_path(location)} meanwhile. Try again.")
     _clean_log(search)
     storage = filesystem(location)
-    gone = [file.name for file in found] + [
-        name for name in search.unreadable if _is_abandoned(location, name, live)
-    ]
+    named = _list_named(location) if search.unreadable else set()
+    gone = [file.name for file in found]
+    gone += [name for name in search.unreadable if _is_abandoned(location, name, named)]
     # the first one last: by what is in it a killed forgetting finds the row again
     for name in sorted(gone, reverse=True):
         if on_file:
@@ -437,8 +462,8 @@ def purge_rows(search: FileSearch, *, on_file: Any = None) -> int:
     return len(gone)
 
 
-def _is_abandoned(location: str, name: str, live: set[str]) -> bool:
-    if name in live or is_remote(location):
+def _is_abandoned(location: str, name: str, named: set[str]) -> bool:
+    if name in named or is_remote(location):
         return False
     with contextlib.suppress(OSError):
         return time.time() - Path(location, name).stat().st_mtime > ABANDONED_AFTER
