@@ -116,6 +116,13 @@ def test_json_lines_and_parquet_keep_what_they_hold(store, folder):
     assert pq.read_table("huge.parquet")["n"].to_pylist() == [str(2**80)]
 
 
+def test_a_zero_byte_that_a_csv_cannot_hold_is_named_before_a_model_is_loaded(store, folder):
+    Path("new.jsonl").write_text(json.dumps({"text": "good", "note": "a\0b"}) + "\n")
+    line = said("new.jsonl", "out.csv")
+    assert "'note' has a text with a zero byte" in line
+    assert "scoring" not in line
+
+
 def test_a_row_without_a_text_is_named_before_anything_is_written(store, folder):
     write_csv("new.csv", ["text", "n"], [["a fine film", "1"], ["", "2"], ["two\nlines", "3"], ["  ", "4"]])
     line = said("new.csv", "out.csv")

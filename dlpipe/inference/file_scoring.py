@@ -25,6 +25,7 @@ from dlpipe.tables import (
     RowFile,
     SchemaFinder,
     TableSettings,
+    check_csv_records,
     check_row_file,
     make_batch,
     open_row_file,
@@ -145,7 +146,8 @@ def score_file(
     known = {**_find_learnt_names(model), **(columns or {})}
     source = open_row_file(file, settings=settings, columns=[TEXT, *known.values()])
     scorer: _Scorer = (_PipelineScorer if is_pipeline(model) else _ModelScorer)(model, engine, source, known)
-    schema, rows, bad = _look_through(source, scorer, batch_rows, named=columns or {})
+    is_csv = output.suffix.lower() == ".csv"
+    schema, rows, bad = _look_through(source, scorer, batch_rows, named=columns or {}, is_csv=is_csv)
     if bad.count and not skip_bad:
         raise BadSource(f"{bad}. Mend them, or write such rows without a prediction: --skip-bad.")
     scorer.load()
@@ -166,15 +168,20 @@ def score_file(
 
 
 def _look_through(
-    source: RowFile, scorer: _Scorer, batch_rows: int, *, named: Mapping[str, str]
+    source: RowFile, scorer: _Scorer, batch_rows: int, *, named: Mapping[str, str], is_csv: bool
 ) -> tuple[pa.Schema, int, BadRows]:
-    """Return the columns of a file, how many rows it has, and which cannot be scored."""
+    """Return the columns of a file, how many rows it has, and which cannot be scored.
+
+    ``is_csv`` says whether the output is one.
+    """
     finder, bad, rows = SchemaFinder(), BadRows(source.path, source.unit), 0
     for some in source.read(batch_rows):
         finder.add(some)
         if not rows:
             scorer.choose_columns(list(dict.fromkeys(name for record in some.records for name in record)), named)
         scorer.find_bad(some, bad)
+        if is_csv:
+            check_csv_records(some.records)
         rows += len(some.records)
     if not rows:
         raise BadSource(f"{source.path!r} has no rows. Pass a file with rows.")

@@ -53,7 +53,15 @@ from dlpipe.tables._removal import (
     remove_rows,
 )
 from dlpipe.tables._row_files import FileRows, RowFile, SchemaFinder, make_batch, open_row_file
-from dlpipe.tables._row_writers import FORMATS, RowWriter, check_row_file, to_plain, to_records, write_row_file
+from dlpipe.tables._row_writers import (
+    FORMATS,
+    RowWriter,
+    check_csv_records,
+    check_row_file,
+    to_plain,
+    to_records,
+    write_row_file,
+)
 from dlpipe.tables._rows import parse_label, read_record
 from dlpipe.tables._settings import (
     SPLITS,
@@ -123,6 +131,7 @@ __all__ = [
     "append_by_day",
     "begin_forgetting",
     "check_all_rows",
+    "check_csv_records",
     "check_deletable",
     "check_inputs",
     "check_row_file",

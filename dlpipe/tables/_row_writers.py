@@ -11,10 +11,10 @@ import json
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from dlpipe.durable import write_beside
 from dlpipe.errors import SettingError, StorageFull
@@ -59,13 +59,25 @@ class _TextWriter(RowWriter):
         self.stream.close()
 
 
+class _LineFeeds:
+    """Takes lines that end with CRLF, and writes them with a line feed."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self.stream = stream
+
+    def write(self, line: str) -> int:
+        return self.stream.write(line.removesuffix("\r\n") + "\n")
+
+
 class _CsvWriter(_TextWriter):
     def __init__(self, file: Path, schema: pa.Schema, separator: str = ",") -> None:
         super().__init__(file, schema)
-        self.writer = csv.writer(self.stream, delimiter=separator, lineterminator="\n")
+        # csv quotes what stands in its line ends: both of these, of which the stream gets one
+        self.writer = csv.writer(_LineFeeds(self.stream), delimiter=separator, lineterminator="\r\n")
         self.writer.writerow(schema.names)
 
     def write_records(self, records: Sequence[Record]) -> None:
+        check_csv_records(records)
         names = self.schema.names
         self.writer.writerows([to_cell(record.get(name)) for name in names] for record in records)
         self.rows += len(records)
@@ -231,6 +243,17 @@ def to_cell(value: Any) -> str:
         return "true" if value else "false"
     plain = to_plain(value)
     return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
+
+
+def check_csv_records(records: Iterable[Record]) -> None:
+    """Raise ``SettingError`` where a text has the character U+0000, with which no CSV is read again."""
+    for record in records:
+        for name, value in record.items():
+            if isinstance(value, str) and "\0" in value:
+                raise SettingError(
+                    f"The column {name!r} has a text with a zero byte (U+0000), which a CSV cannot hold: "
+                    f"{to_readable(value)[:40]!r}. Write a file that ends with .jsonl or .parquet."
+                )
 
 
 def to_json(record: Record) -> str:
