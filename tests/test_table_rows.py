@@ -10,7 +10,8 @@ import random
 import re
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from random import Random
 
@@ -104,6 +105,45 @@ def test_a_condition_chooses_rows(condition, rows):
 def test_what_is_no_condition_is_refused_with_the_place(condition, message):
     with pytest.raises(SettingError, match=message):
         parse_condition(condition, ROWS.schema)
+
+
+@pytest.mark.parametrize(
+    ("condition", "rows"),
+    [
+        ("small in (2.5)", []),
+        ("small in (2.5, 3, 300, 3000000000, -300)", [3]),
+        ("small not in (2.5, 3, 300)", [1, 2]),
+        ("small in (1e300, 1e999)", []),
+        ("small in (2.0, 1e0)", [1, 2]),
+        ("large in (9007199254740993)", [3]),
+        ("positive in (-1, 255, 256)", [3]),
+        ("seen in (true)", [1]),
+        ("seen not in (true)", [2]),
+        ("day in ('2026-01-02')", [2]),
+        ("day not in ('2026-01-02')", [1, 3]),
+        ("at in ('2026-01-02', '2026-01-03T00:00:00+00:00')", [2, 3]),
+        ("price in (1.50, 2.5)", [1, 2]),
+        ("share in (0.1)", [1]),
+        ("blob in ('b')", [2]),
+    ],
+)
+def test_a_list_of_values_has_those_that_a_comparison_has(condition, rows):
+    days = [date(2026, 1, day) for day in (1, 2, 3)]
+    table = pa.table(
+        {
+            "small": pa.array([1, 2, 3], pa.int8()),
+            "large": [1, 2**53, 2**53 + 1],
+            "positive": pa.array([1, 2, 255], pa.uint8()),
+            "seen": [True, False, None],
+            "day": days,
+            "at": pa.array([datetime(2026, 1, day) for day in (1, 2, 3)], pa.timestamp("us")),
+            "price": pa.array([Decimal("1.50"), Decimal("2.50"), None], pa.decimal128(10, 2)),
+            "share": pa.array([0.1, 0.2, None], pa.float32()),
+            "blob": pa.array([b"a", b"b", None]),
+            "row": [1, 2, 3],
+        }
+    )
+    assert table.filter(parse_condition(condition, table.schema).expression)["row"].to_pylist() == rows
 
 
 def test_a_condition_of_many_comparisons_is_read():
@@ -343,7 +383,17 @@ FORMS = {
         Label(("label",), "class"),
     ),
 }
-TEXTS = ['quoted "so", and more', "two\nlines", "a;b\tc", " blanks ", "עברית", "null", "été\r\nfin", "nan"]
+TEXTS = [
+    'quoted "so", and more',
+    "two\nlines",
+    "a;b\tc",
+    " blanks ",
+    "עברית",
+    "null",
+    "été\r\nfin",
+    "one\rtwo",
+    "nan",
+]
 LABELS = {
     "class": lambda at: None if at == 3 else f"class {at % 2}",
     "labels": lambda at: None if at == 3 else ["a, b", 'c"d'][: at % 3],
@@ -365,6 +415,20 @@ def test_exported_rows_come_back_equal(folder, name, ending):
     assert f"{len(rows)} rows in {file}" in dlpipe("export", "first", file).stdout
     again = append([file], "second", settings=FormSettings(rows=read_form(made))).table
     assert read_table(again).to_pylist() == read_table(made).to_pylist()
+
+
+def test_a_carriage_return_alone_is_quoted_in_a_file_of_line_feeds(folder):
+    write_table("odd", pa.table({"text\rhere": ["one\rtwo", "end\r", "plain"]}))
+    assert dlpipe("export", "odd", "odd.csv").exit_code == 0
+    assert (folder / "odd.csv").read_bytes() == b'"text\rhere"\n"one\rtwo"\n"end\r"\nplain\n'
+
+
+def test_a_text_with_a_zero_byte_is_exported_to_formats_that_hold_it(folder):
+    write_table("odd", pa.table({"text": ["plain", "zero\0byte"]}))
+    assert "'text' has a text with a zero byte (U+0000)" in said("export", "odd", "odd.csv")
+    assert not (folder / "odd.csv").exists()
+    assert dlpipe("export", "odd", "odd.jsonl").exit_code == 0
+    assert json.loads((folder / "odd.jsonl").read_text().splitlines()[1]) == {"text": "zero\0byte"}
 
 
 def test_an_export_chooses_rows_and_columns_and_spares_a_file_that_exists(folder):

@@ -7,7 +7,7 @@ nothing else. As in SQL, a comparison with a missing value is neither true nor f
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -171,7 +171,8 @@ class _Parser:
         import pyarrow.compute as pc
 
         if self._take("in"):
-            values = pa.array([value.as_py() for value in self._read_values(name, kind)], kind)
+            read = [value.as_py() for value in self._read_values(name, kind)]
+            values = pa.array(_leave_out_impossible(read, kind), kind)
             # Arrow says false of a missing value, and its opposite would be true
             return pc.if_else(column.is_valid(), column.isin(values), pa.scalar(None, pa.bool_()))
         if self._take("between"):
@@ -320,6 +321,17 @@ def _convert(given: str, kind: pa.DataType) -> pa.Scalar:
         time = datetime.fromisoformat(given)
         return pa.scalar(time if time.tzinfo else time.replace(tzinfo=UTC), pa.timestamp("us", "UTC")).cast(kind)
     return pa.scalar(given).cast(kind)
+
+
+def _leave_out_impossible(values: Sequence[Any], kind: pa.DataType) -> Sequence[Any]:
+    """Return the values without those that no column of this type has: Arrow would make 2 of 2.5."""
+    import pyarrow as pa
+
+    if not pa.types.is_integer(kind):
+        return values
+    bits = kind.bit_width
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1)) if pa.types.is_signed_integer(kind) else (0, 2**bits)
+    return [int(value) for value in values if low <= value < high and value == int(value)]
 
 
 def _is_text(kind: pa.DataType) -> bool:
