@@ -522,6 +522,33 @@ def test_different_things_may_have_the_same_inputs(tmp_path):
     assert (again.new_rows, again.known_rows, again.bad_rows) == (1, 120, {})
 
 
+# --- the quarantine of any form
+
+
+@pytest.mark.parametrize(
+    ("names", "called"),
+    [
+        (("Source", "Line", "REASON"), ("input_Source", "input_Line", "input_REASON")),
+        (("source", "input_source", "INPUT_line"), ("input_source", "input_input_source", "INPUT_line")),
+        (("input_source", "Source", "note"), ("input_source", "input_input_Source", "note")),
+    ],
+)
+def test_inputs_that_are_called_as_columns_of_the_quarantine_have_another_name_there(tmp_path, names, called):
+    form = RowForm(tuple(Column(name, name, "category") for name in names), Label(("kind",), "class"))
+    rows = [(f"a{at}", "b", "c", "xy"[at % 2]) for at in range(60)]
+    source = write_csv(tmp_path / "a.csv", (*names, "kind"), [*rows, ("1", "2", "3", "")])
+    done = ingest(Sources(data=source), tmp_path / "t", settings=make_settings(form))
+    (bad,) = read_table(done.quarantine).to_pylist()
+    assert (bad["source"], bad["line"], bad["reason"]) == (str(source), 62, "missing label")
+    assert sorted(bad[name] for name in called) == ["1", "2", "3"]
+
+
+def test_columns_that_differ_only_in_case_are_refused_before_delta_does(tmp_path):
+    with pytest.raises(SchemaMismatch, match="cannot have the columns 'town' and 'Town'"):
+        write_table(tmp_path / "t", pa.table({"town": ["Bonn"], "Town": ["Rome"]}))
+    assert not (tmp_path / "t").exists()
+
+
 # --- what a table remembers
 
 

@@ -313,6 +313,13 @@ def test_line_numbers_count_lines_inside_texts_too(tmp_path):
     assert read_table(done.quarantine)["line"].to_pylist() == [4]
 
 
+def test_bad_rows_of_a_file_whose_name_is_no_utf8_go_to_quarantine(tmp_path):
+    source = write_csv(tmp_path / os.fsdecode(b"caf\xe9.csv"), [*make_rows(60), ("no label", "")])
+    done = ingest(Sources(data=source), tmp_path / "t", settings=TextClassData())
+    (bad,) = read_table(done.quarantine).to_pylist()
+    assert (Path(bad["source"]).name, bad["text"]) == (r"caf\xe9.csv", "no label")
+
+
 @pytest.mark.parametrize("write", [write_jsonl, write_parquet, write_delta])
 def test_nulls_go_to_quarantine(tmp_path, write):
     rows = [*make_rows(40), (None, "positive"), ("no label", None)]

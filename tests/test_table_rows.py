@@ -417,6 +417,27 @@ def test_exported_rows_come_back_equal(folder, name, ending):
     assert read_table(again).to_pylist() == read_table(made).to_pylist()
 
 
+def test_columns_that_are_named_twice_are_refused_in_one_line(folder):
+    make_reviews(folder)
+    assert "'text' is named twice" in said("export", "films", "out.csv", "--columns", "text,label,text")
+    assert sorted(path.name for path in folder.iterdir()) == ["data", "films.csv"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("tables", "show", "films", "--rows"),
+        ("runs", "--limit"),
+        ("events", "--limit"),
+        ("score", "--model", "reviews/1", "films.csv", "--output", "out.csv", "--batch-rows"),
+    ],
+)
+def test_a_number_that_no_list_is_as_long_as_is_refused_with_the_range(words):
+    result = CliRunner().invoke(main, [*words, str(10**20)])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "is not in the range" in result.stderr
+
+
 def test_a_carriage_return_alone_is_quoted_in_a_file_of_line_feeds(folder):
     write_table("odd", pa.table({"text\rhere": ["one\rtwo", "end\r", "plain"]}))
     assert dlpipe("export", "odd", "odd.csv").exit_code == 0

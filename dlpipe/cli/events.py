@@ -27,7 +27,9 @@ EXAMPLE = """Pass one such as '{"rows": 10}'."""
 
 @click.command()
 @click.option("--name", help="Only events of this name.")
-@click.option("--limit", type=click.IntRange(min=1), default=LIMIT, show_default=True, help="How many are listed.")
+@click.option(
+    "--limit", type=click.IntRange(1, 1_000_000), default=LIMIT, show_default=True, help="How many are listed."
+)
 @as_json
 def events(name: str | None, limit: int, json_: bool) -> None:
     """List events, the newest first.

@@ -29,7 +29,9 @@ CLEAR = "\x1b[H\x1b[2J\x1b[3J"
 
 @click.group(cls=OneLineErrors, invoke_without_command=True)
 @click.option("--deployment", help="Only runs of this deployment.")
-@click.option("--limit", type=click.IntRange(min=1), default=LIMIT, show_default=True, help="How many are listed.")
+@click.option(
+    "--limit", type=click.IntRange(1, 1_000_000), default=LIMIT, show_default=True, help="How many are listed."
+)
 @click.option(
     "--local",
     is_flag=True,

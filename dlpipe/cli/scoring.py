@@ -44,7 +44,7 @@ from dlpipe.cli.printing import as_json, say
 )
 @click.option(
     "--batch-rows",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 1_000_000),
     default=4096,
     show_default=True,
     help="Rows that are held in memory at a time.",

@@ -39,7 +39,7 @@ of_condition = click.option(
 @click.argument("name")
 @of_version
 @click.option(
-    "--rows", type=click.IntRange(min=0), default=5, show_default=True, help="How many rows are printed."
+    "--rows", type=click.IntRange(0, 100_000), default=5, show_default=True, help="How many rows are printed."
 )
 @of_split
 @of_condition

@@ -32,6 +32,8 @@ BAD_LABELS = {
     "labels": "labels that are neither a list nor 0 and 1",
     "number": "label that is no number",
 }
+OWN_COLUMNS = ("source", "line", "reason", "label", "split")
+"""Of the quarantine: the inputs stand before the label."""
 IDENTIFIABLE = frozenset(["", MISSING_LABEL, *BAD_LABELS.values()])
 """Reasons of rows that have all of their inputs."""
 REASONS = ("", UNDECODABLE, EMPTY_TEXT, MISSING_VALUE, NO_NUMBER, MISSING_LABEL, CONFLICT, *BAD_LABELS.values())
@@ -204,12 +206,23 @@ def describe_hints(bad: BadSet, hints: Mapping[str, str]) -> list[str]:
 def _make_reader(bad: BadSet, form: RowForm) -> pa.RecordBatchReader:
     import pyarrow as pa
 
-    own = ("source", "line", "reason", "label", "split")
-    inputs = [f"input_{column.name}" if column.name in own else column.name for column in form.inputs]
-    names = (*own[:3], *inputs, *own[3:])
+    names = (*OWN_COLUMNS[:3], *_name_inputs(form), *OWN_COLUMNS[3:])
     schema = pa.schema([(name, pa.int64() if name == "line" else pa.string()) for name in names])
     rows = iter(bad.rows())
     return pa.RecordBatchReader.from_batches(schema, _make_batches(rows, schema))
+
+
+def _name_inputs(form: RowForm) -> list[str]:
+    """Return what the quarantine calls the inputs: Delta compares names without their case."""
+    taken = {column.name.casefold() for column in form.inputs}.union(OWN_COLUMNS)
+    names = []
+    for column in form.inputs:
+        name = column.name
+        if name.casefold() in OWN_COLUMNS:
+            while name.casefold() in taken:
+                name = f"input_{name}"
+        names.append(name)
+    return names
 
 
 def _make_batches(rows: Iterator[tuple[Row, str]], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
@@ -217,7 +230,7 @@ def _make_batches(rows: Iterator[tuple[Row, str]], schema: pa.Schema) -> Iterato
 
     while some := list(itertools.islice(rows, ROW_GROUP_ROWS)):
         columns = [
-            [row.source.path for row, _ in some],
+            [to_readable(row.source.path) for row, _ in some],
             [row.line for row, _ in some],
             [reason for _, reason in some],
             *(

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dlpipe.delta import RowFilter, TableFiles, find_files
-from dlpipe.errors import NoRows, SchemaMismatch, TableVersionNotFound, UnsupportedFeature
+from dlpipe.errors import NoRows, SchemaMismatch, SettingError, TableVersionNotFound, UnsupportedFeature
 from dlpipe.settings import check_name
 from dlpipe.tables._batches import rebatch
 from dlpipe.tables._settings import SPLITS
@@ -210,6 +210,8 @@ def open_columns(
     for name in [*wanted, *([] if split is None else ["split"])]:
         if name not in there:
             raise SchemaMismatch(f"{str(version)!r} has no column {name!r}; its columns are: {', '.join(there)}.")
+        if wanted.count(name) > 1:
+            raise SettingError(f"The column {name!r} is named twice. Name each column once.")
     if split is not None:
         check_name(split, list(SPLITS), what="split", where=str(version))
     return files, wanted

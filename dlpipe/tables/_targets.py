@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -38,6 +38,7 @@ def to_delta_schema(schema: pa.Schema) -> pa.Schema:
     import pyarrow as pa
     from deltalake import Schema
 
+    _check_names(schema.names)
     return pa.schema(Schema.from_arrow(schema.remove_metadata()).to_arrow())
 
 
@@ -77,6 +78,16 @@ def check_schema(
             f"{show_path(location)} has the columns {_format_columns(has)}; the rows have "
             f"{_format_columns(given)}. Give the same columns in the same order, or write to another table."
         )
+
+
+def _check_names(names: Sequence[str]) -> None:
+    seen: dict[str, str] = {}
+    for name in names:
+        if (other := seen.setdefault(name.lower(), name)) is not name:
+            raise SchemaMismatch(
+                f"A Delta table cannot have the columns {other!r} and {name!r}: their names differ by more than "
+                "their case. Rename one."
+            )
 
 
 def _check_writable(table: DeltaTable, location: str, *, mode: Mode, by_day: bool = False) -> None:
