@@ -24,21 +24,22 @@ from dlpipe.serving.allowances import Allowance
 from dlpipe.serving.arrivals import Receive, check_rows, count_rows, find_authorization, read_body, read_headers
 from dlpipe.serving.batching import Batcher
 from dlpipe.serving.bodies import CSV, LARGE, Asked, check_content_type, parse, read_numbers
+from dlpipe.serving.calls import Call, make_entry
 from dlpipe.serving.entries import Entry, make_request_id
 from dlpipe.serving.explaining import Explainers
 from dlpipe.serving.feedback import Given
 from dlpipe.serving.following import Models
-from dlpipe.serving.guards import Guard, Open
+from dlpipe.serving.guards import UNCHARGED, Guard, Open
 from dlpipe.serving.labelling import Answered, find_label_error, read_labels
-from dlpipe.serving.log_rows import dump
 from dlpipe.serving.metrics import Metrics
 from dlpipe.serving.origins import find_foreign, send_refusal
 from dlpipe.serving.pages import make_pages
 from dlpipe.serving.refusals import CLIENT_GONE, ENDING, GONE, Refused, bad_request, refuse
 from dlpipe.serving.replies import JSON_TYPE, Headers, make_error, make_reply
 from dlpipe.serving.routes import Route, find_route
-from dlpipe.serving.served import Record, Served, measure_costs
+from dlpipe.serving.served import Served
 from dlpipe.serving.settings import LOAD_SECONDS, LimitSettings
+from dlpipe.serving.tensors import check_outputs
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -52,33 +53,6 @@ NO_ONLY = (
     "/invocations is the address of the only model of a server that was started with one --model. "
     "Write /models/NAME/invocations."
 )
-UNREADABLE = (TypeError, ValueError, KeyError, IndexError, AttributeError, RecursionError, OverflowError)
-"""What reading rows of a kind that nobody thought of may raise: it is the body that is wrong."""
-
-
-@dataclass(slots=True)
-class Call:
-    """A request under way, with what is known of it so far."""
-
-    route: Route
-    id: str
-    arrived: float
-    started: float
-    query: bytes = b""
-    key: str = ""
-    served: Served | None = None
-    rows: Sequence[Any] = ()
-    records: Sequence[Record] = ()
-    media: str = ""
-    body: bytes = b""
-    held: int = 0
-    """Bytes of the body that were counted."""
-    loading: bool = False
-    """Whether its model was loaded for it."""
-
-    def measure(self) -> float:
-        """Return the milliseconds since it arrived."""
-        return (time.perf_counter() - self.started) * 1000
 
 
 @dataclass(eq=False)
@@ -164,6 +138,8 @@ class Application:
                 refused = refuse(raised)
                 call.key = call.key or refused.key
                 status, error = refused.status, refused.message
+                if status in UNCHARGED and call.charged is not None:
+                    self.guard.give_back(call.charged, len(call.rows))
                 if status == 500:
                     LOGGER.exception("request %s failed", call.id)
                 body, headers = make_error(refused, call.id, shape=route.shape)
@@ -209,7 +185,9 @@ class Application:
         else:
             asked = self._read(call, served)
         self._let_go(call)
+        check_outputs(asked.outputs, served)
         self.guard.charge(grant, len(call.rows))
+        call.charged = grant
         if route.action == "explain":
             return await self._explain(call, served)
         call.records = await self.batcher.compute(served, call.rows, timeout=limits.timeout)
@@ -234,16 +212,13 @@ class Application:
     def _read(self, call: Call, served: Served) -> Asked:
         """Have the rows of a body read by the inputs of the model's task."""
         most = self.limits.max_explained if call.route.action == "explain" else self.limits.max_rows
-        try:
+        with call.reading():
             asked = parse(call.body, call.media, call.route.shape)
             check_rows(count_rows(asked.given), most)
             given = read_numbers(asked.given, served.example) if call.media == CSV else asked.given
             rows = call.rows = served.read_request(given)
-        except DlpipeError:
-            raise
-        except UNREADABLE:
-            LOGGER.info("request %s cannot be read", call.id, exc_info=True)
-            raise bad_request("The body holds values of a kind that the model does not read.") from None
+            if self.record is not None:
+                call.describe_rows(served)
         check_rows(len(rows), most)
         if None in rows and (not served.takes_missing or call.route.action == "explain"):
             raise bad_request(f"Row {rows.index(None)} is missing: it is null, and the model reads no such row.")
@@ -271,7 +246,8 @@ class Application:
         if self.take is None:
             raise Refused(503, "unavailable", "This server keeps no log, and so no labels.")
         await self._check_known(name)
-        given = read_labels(call.body, self.limits.max_rows)
+        with call.reading():
+            given = read_labels(call.body, self.limits.max_rows)
         cards = await self._list_cards(name)
         for number, label in enumerate(given):
             error = self._answered.find_error(label, name) or find_label_error(label.label, cards)
@@ -330,7 +306,7 @@ class Application:
 
     def _note(self, call: Call, status: int, error: str) -> None:
         """Count a request, and hand its entry to the log."""
-        entry = make_entry(call, status, error, whole=self.record is not None)
+        entry = make_entry(call, status, error)
         # anybody can send wrong keys: all are counted, and some of them logged
         known = status != HTTPStatus.UNAUTHORIZED or not self._unknown.take(*LOGGED_UNKNOWN, call.arrived)
         if self.record is not None and known and call.route.action != "feedback":  # labels have their own table
@@ -342,48 +318,3 @@ class Application:
             self._note(call, status, error)
         except Exception:
             LOGGER.exception("request %s has no entry in the log", call.id)
-
-
-def make_entry(call: Call, status: int, error: str, *, whole: bool) -> Entry:
-    """Return what is kept of a request.
-
-    Parameters
-    ----------
-    call : Call
-    status : int
-    error : str
-    whole : bool
-        Whether rows and records are wanted; for metrics alone they are not.
-    """
-    route, served = call.route, call.served
-    version = served.version if served is not None else None
-    costs: Sequence[int] = ()
-    texts: Sequence[str | None] = ()
-    if whole and served is not None:
-        costs = measure_costs(call.rows)
-        texts = [write_row(row, served) for row in call.rows]
-    return Entry(
-        call.id,
-        route.action,
-        version.name if version else route.name,
-        version.version if version else 0,
-        served.digest if served else "",
-        served.engine if served else "",
-        route.alias,
-        call.key,
-        status,
-        error,
-        call.arrived,
-        call.measure(),
-        costs,
-        texts,
-        call.records,
-        call.loading,
-    )
-
-
-def write_row(row: Any, served: Served) -> str | None:
-    """Return a row as the log has it: a text as it is, values of columns as JSON; a pipeline is given anything."""
-    if row is None or isinstance(row, str):
-        return row
-    return str(row) if served.takes_missing else dump(served.task.inputs.name_values(row)).decode()

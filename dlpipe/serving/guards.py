@@ -8,6 +8,8 @@ from typing import Protocol
 READ = "read"
 """What it takes to read what a model is: one of ``READERS``. No key has it by itself."""
 READERS = ("predict", "admin")
+UNCHARGED = (400, 413, 429, 503)
+"""Statuses of requests whose rows count against no quota: they were refused, or may be tried again."""
 
 
 class Grant(Protocol):
@@ -37,6 +39,9 @@ class Guard(Protocol):
     def charge(self, grant: Grant, rows: int) -> None:
         """Count rows that are to be computed, or raise a ``Refused`` where there are too many."""
 
+    def give_back(self, grant: Grant, rows: int) -> None:
+        """Count rows no more that were charged, and that were not answered for a reason in ``UNCHARGED``."""
+
 
 @dataclass(frozen=True)
 class Anybody:
@@ -55,4 +60,7 @@ class Open:
         return self.anybody
 
     def charge(self, grant: Grant, rows: int) -> None:
+        """Count nothing."""
+
+    def give_back(self, grant: Grant, rows: int) -> None:
         """Count nothing."""

@@ -154,6 +154,19 @@ class KeyRing:
             )
         allowance.charge(rows)
 
+    def give_back(self, grant: guards.Grant, rows: int) -> None:
+        """Count rows no more that ``charge`` has counted, today.
+
+        Parameters
+        ----------
+        grant : Grant
+        rows : int
+        """
+        key = self._keys.get(grant.key)
+        if key is not None and key.quota:
+            allowance = self._find_allowance(key, self._clock())
+            allowance.charge(-min(rows, allowance.used))
+
     def list_uses(self) -> list[Use]:
         """Return what each key that has a rate or a quota was given here since the last call."""
         now, uses = self._clock(), []

@@ -13,6 +13,7 @@ from dlpipe.errors import (
     ModelNotLoaded,
     Overloaded,
     SettingError,
+    StorageFull,
     TrackingUnavailable,
 )
 from dlpipe.redaction import redact
@@ -25,8 +26,14 @@ NOT_LOADED = (
     "The version cannot be loaded, or answers otherwise than at its registration: the server's log says why."
 )
 """What clients are told: the reason may name folders."""
+LOG_FULL = "The log of requests cannot be written, and nothing is taken without it. Try again later."
+"""What clients are told: the reason names a folder."""
 GONE = 499
 """The status of a request whose client went before its answer; nobody gets it."""
+
+
+TOLD = {TrackingUnavailable: REGISTRY_AWAY, ModelNotLoaded: NOT_LOADED, StorageFull: LOG_FULL}
+"""Lines for clients, where an error's own is for the operator alone."""
 
 
 class Refused(Exception):
@@ -91,7 +98,7 @@ def refuse(error: Exception) -> Refused:
     """Return what the client is told of an error.
 
     An error that nobody expected is one of the server, and its message is kept from the client; so is that of a
-    registry that does not answer and of a version that cannot be loaded, for they name the store and folders.
+    registry that does not answer, a version that cannot be loaded and a full disk: they name folders.
 
     Examples
     --------
@@ -113,8 +120,7 @@ def refuse(error: Exception) -> Refused:
     if isinstance(error, SettingError | ExplanationError):
         return bad_request(line)
     if isinstance(error, DlpipeError):
-        if isinstance(error, TrackingUnavailable | ModelNotLoaded):
-            line = NOT_LOADED if isinstance(error, ModelNotLoaded) else REGISTRY_AWAY
+        line = next((told for kind, told in TOLD.items() if isinstance(error, kind)), line)
         return Refused(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", line, retry_after=TRY_AGAIN)
     told = "The server failed to answer; its log has the reason under this request id."
     return Refused(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", told)

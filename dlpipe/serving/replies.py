@@ -41,11 +41,6 @@ def make_reply(
     request_id : str
     duration_ms : float
         From the arrival of the request.
-
-    Raises
-    ------
-    Refused
-        Where an output is asked for that the model has not.
     """
     version = served.version
     duration_ms = round(duration_ms, 3)

@@ -192,9 +192,16 @@ def count_characters(row: Any) -> int:
     """Return how many characters the texts in a row have, whatever its form."""
     if isinstance(row, str):
         return len(row)
-    if isinstance(row, Mapping):
-        return sum(map(count_characters, row.values()))
-    return sum(map(count_characters, row)) if isinstance(row, tuple | list) else 0
+    characters, left = 0, [row]
+    while left:  # not by recursion: rows come from clients, who may nest them deeply
+        value = left.pop()
+        if isinstance(value, str):
+            characters += len(value)
+        elif isinstance(value, Mapping):
+            left += value.values()
+        elif isinstance(value, tuple | list):
+            left += value
+    return characters
 
 
 Open = Callable[[ModelVersion], Served]

@@ -41,17 +41,22 @@ def list_outputs(served: Served) -> list[dict[str, Any]]:
     return [{"name": name, "datatype": OUTPUT_TYPES.get(kind, "BYTES"), "shape": [-1]} for name, kind in fields]
 
 
+def check_outputs(wanted: Sequence[str], served: Served) -> None:
+    """Raise ``Refused`` where an output is wanted that the model has not."""
+    if not wanted:
+        return
+    names = [output["name"] for output in list_outputs(served)]
+    if unknown := [name for name in wanted if name not in names]:
+        raise bad_request(f"The model has no output {unknown[0]!r}; it has {', '.join(names)}.")
+
+
 def make_tensors(records: Sequence[Record], wanted: Sequence[str], served: Served) -> list[dict[str, Any]]:
     """Return each column of the records as a tensor.
 
     A column of lists, such as several labels, is BYTES: each value is JSON. A value that is missing, as a pipeline
     has for a row that it could not read, is null.
     """
-    names = list(records[0])
-    unknown = [name for name in wanted if name not in names]
-    if unknown:
-        raise bad_request(f"The model has no output {unknown[0]!r}; it has {', '.join(names)}.")
-    tensors = [make_tensor(name, [record[name] for record in records]) for name in wanted or names]
+    tensors = [make_tensor(name, [record[name] for record in records]) for name in wanted or records[0]]
     if any(not tensor["datatype"] for tensor in tensors):
         known = {output["name"]: output["datatype"] for output in list_outputs(served)}
         for tensor in tensors:

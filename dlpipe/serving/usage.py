@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlpipe.errors import SettingError
+from dlpipe.serving.guards import UNCHARGED
 from dlpipe.serving.key_file import Key
 from dlpipe.serving.log_rows import REFUSED, REQUESTS, name_table, to_day
 from dlpipe.serving.logged import list_tables, stream_logged
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 GROUPS = ("key", "model", "version", "day")
 READ = ("key", "model", "version", "day", "row", "rows", "tokens", "status", "duration_ms")
-TOO_MANY = 429
 NO_MODEL = "(no model)"
 """Under which requests stand for models that have answered nobody: anybody can make up names."""
 
@@ -137,7 +137,7 @@ def _sum_rows(rows: pa.Table, by: list[str], until: str) -> list[tuple[tuple[Any
 
 
 def count_used_rows(key: Key, began: float, *, root: Path | None = None) -> int:
-    """Return how many rows a key has asked since a moment; requests that were refused for its quota do not count.
+    """Return how many rows a key has asked since a moment, without those of requests that ended as ``UNCHARGED``.
 
     Parameters
     ----------
@@ -151,11 +151,12 @@ def count_used_rows(key: Key, began: float, *, root: Path | None = None) -> int:
     import pyarrow.compute as pc
 
     total, columns = 0, ["key", "row", "rows", "status", "arrived"]
+    uncharged = pa.array(UNCHARGED, pa.int32())
     start = pa.scalar(int(began * 1e6), pa.int64()).cast(pa.timestamp("us", tz="UTC"))
     for table in list_tables(REQUESTS, root):
         for rows in stream_logged(table, columns=columns, since=to_day(began), root=root):
             wanted = pc.and_(pc.equal(rows["key"], key.id), pc.equal(rows["row"], 0))
-            wanted = pc.and_(wanted, pc.not_equal(rows["status"], TOO_MANY))
+            wanted = pc.and_(wanted, pc.invert(pc.is_in(rows["status"], uncharged)))
             wanted = pc.and_(wanted, pc.greater_equal(rows["arrived"], start))
             total += pc.sum(rows.filter(wanted)["rows"]).as_py() or 0
     return total
