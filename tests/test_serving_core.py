@@ -772,7 +772,7 @@ def test_an_alias_that_is_gone_answers_no_more_and_its_version_does_by_its_numbe
 def test_only_models_that_are_named_are_served():
     async def work(registry: Registry, models: Models) -> None:
         assert registry.said  # loaded before the first request
-        with pytest.raises(ModelNotFound, match="'other' is not served here; served are slow"):
+        with pytest.raises(ModelNotFound, match=r"'other' is not served here\. GET /models"):
             await models.find("other")
 
     follow(work, only=["slow"])

@@ -19,6 +19,7 @@ from dlpipe.registry import ModelVersion
 from dlpipe.serving.application import LOGGED_UNKNOWN, Application
 from dlpipe.serving.entries import Entry
 from dlpipe.serving.explaining import Explainers
+from dlpipe.serving.following import Models
 from dlpipe.serving.key_file import create_key, read_keys, revoke_key
 from dlpipe.serving.keys import KeyRing
 from dlpipe.serving.request_log import RequestLog
@@ -176,6 +177,43 @@ def test_clients_are_not_told_where_the_log_is() -> None:
             assert b"The log of requests cannot be written" in got.content
 
     answering(work, record=fail, take=fail)
+
+
+def test_a_key_for_one_model_sees_no_other(file: Path) -> None:
+    rights = ["predict", "admin"]
+    keys = [
+        create_key(file, name, models=of, rights=rights)[1] for name, of in (("one", ["reviews"]), ("all", []))
+    ]
+
+    def make() -> Models:
+        models = make_models("reviews", "secret-project@next")
+        models.lookup._list_all = lambda: {name: {"champion": 1} for name in ("reviews", "secret-project")}
+        return models
+
+    async def work(app: Application) -> None:
+        one, every = [functools.partial(ask, app, key=key) for key in keys]
+        assert [model["name"] for model in (await one("/models")).json()["models"]] == ["reviews"]
+        assert len((await every("/models")).json()["models"]) == 2
+        for path in ("/", "/metrics"):
+            assert [(await get(path)).status for get in (one, every)] == [403, 200]
+        told = [(await ask(app, "/readyz", key=key)).json().get("not_ready", {}) for key in ("", *keys)]
+        assert [list(missing) for missing in told] == [
+            [],
+            ["reviews@champion"],
+            ["reviews@champion", "secret-project@next"],
+        ]
+
+    answering(work, models=make, guard=KeyRing(file))
+
+
+def test_who_asks_for_a_model_that_is_not_served_is_not_told_which_are(file: Path) -> None:
+    _, key = create_key(file, "shop", models=["reviews"])
+
+    async def work(app: Application) -> None:
+        got = await ask(app, "/models/reviews", "good", key=key)
+        assert (got.status, b"secret" in got.content) == (404, False)
+
+    answering(work, models=lambda: make_models("secret-project"), guard=KeyRing(file))
 
 
 # the log ---------------------------------------------------------------------------------------------------------

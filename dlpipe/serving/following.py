@@ -259,9 +259,7 @@ class Models:
     def _check_served(self, name: str) -> None:
         names = {served for served, _, _ in self.only}
         if names and name not in names:
-            raise ModelNotFound(
-                f"The model {name[:100]!r} is not served here; served are {', '.join(sorted(names))}."
-            )
+            raise ModelNotFound(f"The model {name[:100]!r} is not served here. GET /models lists those that are.")
 
     async def _follow(self, name: str, alias: str) -> Served:
         """Return the first version of an alias that nobody has asked for yet, or say why there is none."""

@@ -19,11 +19,17 @@ class Grant(Protocol):
     ----------
     key : str
         Its id.
+    models : tuple of str
+        Which it may ask and see; empty for all.
     """
 
     @property
     def key(self) -> str:
         """The id; empty without keys."""
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Which it may ask; empty for all."""
 
 
 class Guard(Protocol):
@@ -48,6 +54,7 @@ class Anybody:
     """The grant of a server without keys."""
 
     key: str = ""
+    models: tuple[str, ...] = ()
 
 
 class Open:

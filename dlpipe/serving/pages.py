@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
@@ -21,7 +22,7 @@ from dlpipe.pages import HEADERS, POLICY, STYLE
 from dlpipe.serving.entries import make_request_id
 from dlpipe.serving.followed import Followed
 from dlpipe.serving.following import Models
-from dlpipe.serving.guards import READ, Guard, Open
+from dlpipe.serving.guards import READ, Grant, Guard, Open
 from dlpipe.serving.lookup import Aliases
 from dlpipe.serving.metrics import Metrics
 from dlpipe.serving.openapi import make_document
@@ -155,11 +156,11 @@ class Pages:
         return to_json({"live": True})
 
     async def ready(self, request: Request) -> Response:
-        """Answer whether requests are taken, and which models that were named do not answer.
+        """Answer whether requests are taken, and which models that were named do not answer, to who may see them.
 
         A model that goes later makes the server unready for none of the others.
         """
-        ready, missing = self._is_ready(), self.app.models.list_missing()
+        ready, missing = self._is_ready(), self._list_missing(request)
         return to_json({"ready": ready, **({"not_ready": missing} if missing else {})}, 200 if ready else 503)
 
     def _is_ready(self) -> bool:
@@ -175,15 +176,15 @@ class Pages:
 
     async def metrics(self, request: Request) -> Response:
         """Answer with the numbers, as Prometheus reads them."""
-        self._check(request, "", "admin")
+        self._check_all(request)
         return Response(await self.app.write_metrics(), media_type="text/plain; version=1.0.0; charset=utf-8")
 
     async def status(self, request: Request) -> Response:
         """Answer with the first page: models, traffic, errors and swaps.
 
-        It takes the right ``admin``.
+        It takes the right ``admin``, for all models.
         """
-        self._check(request, "", "admin")
+        self._check_all(request)
         registered: Aliases = {}
         unseen = ""
         if not self.app.models.only:
@@ -224,8 +225,8 @@ class Pages:
     # models ------------------------------------------------------------------------------------------------
 
     async def models(self, request: Request) -> Response:
-        """Answer with the models that are registered, and what is loaded of them."""
-        self._check(request, "", READ)
+        """Answer with the models that are registered, and what is loaded of them; those that the key may ask."""
+        seen = self._check(request, "", READ).models
         loaded: dict[str, dict[str, Any]] = {}
         for followed in self.app.models.list_followed():
             loaded.setdefault(followed.name, {})[followed.alias] = describe_followed(followed)
@@ -238,6 +239,7 @@ class Pages:
         listed = [
             {"name": name, "aliases": registered.get(name, {}), "loaded": loaded.get(name, {})}
             for name in sorted(names)
+            if not seen or name in seen
         ]
         return to_json({"models": listed, **({"registry_unseen": unseen} if unseen else {})})
 
@@ -293,8 +295,27 @@ class Pages:
         self._check(request, name, READ)
         return self.app.models.peek(name, which) or await self.app.load(name, which)
 
-    def _check(self, request: Request, model: str, right: str) -> None:
-        """Raise ``Refused`` without a key of this right.
+    def _list_missing(self, request: Request) -> dict[str, str]:
+        """Return which models that were named do not answer, and why, as far as whoever asks may see them."""
+        if not (missing := self.app.models.list_missing()):
+            return missing
+        try:
+            seen = self._check(request, "", READ).models
+        except Refused:
+            return {}
+        return {uri: why for uri, why in missing.items() if not seen or re.split("[/@]", uri)[0] in seen}
+
+    def _check_all(self, request: Request) -> None:
+        """Raise ``Refused`` without a key that has the right ``admin`` for all models: what is shown is of all."""
+        grant = self._check(request, "", "admin")
+        if grant.models:
+            told = (
+                f"The key {grant.key} is for some models only, and this is of all: it takes a key without --model."
+            )
+            raise Refused(403, "forbidden", told, key=grant.key)
+
+    def _check(self, request: Request, model: str, right: str) -> Grant:
+        """Return what a key may do, or raise ``Refused`` without one of this right.
 
         A browser sends a key as a password. It asks for one where it goes to a page, and is not heard where a page
         of somebody else has it fetch an address of this server.
@@ -305,7 +326,7 @@ class Pages:
         if goes or headers.get("sec-fetch-site") not in FOREIGN:
             authorization = read_password(authorization)
         try:
-            self.app.guard.check(authorization, model=model, right=right)
+            return self.app.guard.check(authorization, model=model, right=right)
         except Refused as refused:
             if refused.status == 401 and (request.url.path == "/" or "text/html" in headers.get("accept", "")):
                 refused.headers = ASK_FOR_KEY
