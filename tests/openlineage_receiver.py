@@ -33,6 +33,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         wanted = os.environ.get("RECEIVER_KEY")
         if wanted and self.headers.get("Authorization") != f"Bearer {wanted}":
             self._answer(401, b"no key")
+        elif login := os.environ.get("RECEIVER_REDIRECTS"):
+            self._answer(int(login), b"", Location="/login?state=hunter2")
         elif os.environ.get("RECEIVER_REFUSES", "\n") in body.decode():
             self._answer(422, b"not this one")
         else:
@@ -41,8 +43,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
             time.sleep(random.uniform(0, 0.02))  # in which it may be killed: told, and not answered
             self._answer(201, b"")
 
-    def _answer(self, status: int, text: bytes) -> None:
+    def do_GET(self) -> None:
+        self._answer(200, b"<html>log in</html>")
+
+    def _answer(self, status: int, text: bytes, **headers: str) -> None:
         self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
         self.wfile.write(text)

@@ -247,6 +247,23 @@ def test_a_server_with_keys_gets_the_one_of_the_environment_and_no_line_shows_it
         assert (done.exit_code, KEY in refused.output + done.output) == (0, False)
 
 
+@pytest.mark.parametrize("status", ["302", "304"])
+def test_a_server_that_redirects_to_a_login_is_told_nothing_and_later_all(
+    trained: History, told: list[dict[str, Any]], tmp_path: Path, status: str
+) -> None:
+    with receiving(tmp_path / "got", RECEIVER_REDIRECTS=status) as receiver:
+        done = send(receiver)
+        assert done.exit_code == 1
+        assert "nothing was told" in done.output
+        assert "ive its whole address" in done.output
+        assert ("redirects to" in done.output, "hunter2" in done.output) == (status == "302", False), done.output
+        receiver.kill()
+        receiver.environment.pop("RECEIVER_REDIRECTS")
+        receiver.start()
+        assert send(receiver).exit_code == 0
+        assert len(receiver.read()) == len(told)
+
+
 def test_openlineage_yml_says_how_a_server_is_spoken_to(
     trained: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

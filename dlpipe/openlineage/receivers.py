@@ -215,20 +215,27 @@ class ServerReceiver:
         import requests
 
         try:
-            self._transport.emit(dict(body))  # type: ignore[arg-type]
+            answer = self._transport.emit(dict(body))  # type: ignore[arg-type]
         except requests.HTTPError as error:
             raise self._explain(error.response) from None
         except (requests.RequestException, RuntimeError) as error:
             raise ReceiverUnavailable(f"{self.address} does not answer: {describe_failure(error)}") from None
+        if answer.history or not 200 <= answer.status_code < 300:
+            raise self._explain(answer)
 
     def _explain(self, answer: Any) -> ReceiverUnavailable | EventNotTaken:
+        if answer.history:  # what is posted is lost on the way: a login, say, is only asked for its page
+            return ReceiverUnavailable(
+                f"{self.address} redirects to {show_address(answer.url.partition('?')[0])}, and takes no events. "
+                f"Give its whole address, and {KEY} where it wants a key"
+            )
         status, text = answer.status_code, redact(" ".join(answer.text.split())[:200])
         told = f"status {status}{f', {text}' if text else ''}"
         if status in REFUSED:
             return ReceiverUnavailable(
                 f"{self.address} wants a key ({told}). Set {KEY}, or auth in openlineage.yml"
             )
-        if status in MISSING:
+        if status in MISSING or status < 400:
             return ReceiverUnavailable(f"{self.address} takes no events ({told}). Give its whole address")
         if status in LATER or status >= 500:
             return ReceiverUnavailable(f"{self.address} takes no events at the moment ({told})")
