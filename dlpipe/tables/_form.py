@@ -12,9 +12,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from dlpipe.errors import SettingError
+from dlpipe.errors import SettingError, UnsupportedFeature
 from dlpipe.tables._values import format_labels, format_number, hash_text, is_number, normalise
 
 if TYPE_CHECKING:
@@ -305,16 +305,33 @@ class RowForm:
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
-    def from_json(cls, written: str) -> RowForm:
-        """Return the form that ``to_json`` wrote."""
-        given = json.loads(written)
-        label = {**given["label"], "sources": tuple(given["label"]["sources"])}
-        inputs = tuple(Column(**column) for column in given["inputs"])
-        return cls(inputs, Label(**label), given["repeats"])
+    def from_json(cls, written: str, *, where: str = "A form of rows") -> RowForm:
+        """Return the form that ``to_json`` wrote; ``where`` is what to call it in errors.
+
+        Raises
+        ------
+        UnsupportedFeature
+            When a newer dlpipe wrote it: with half of a form, rows would be taken for others.
+        """
+        try:
+            given = json.loads(written)
+            label = Label(**{**given["label"], "sources": tuple(given["label"]["sources"])})
+            inputs = tuple(Column(**column) for column in given["inputs"])
+            form = cls(**{**given, "inputs": inputs, "label": label})
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise _make_newer_error(where, " ".join(str(error).split())) from None
+        for kind, known in ((label.kind, LabelKind), *((column.kind, ColumnKind) for column in inputs)):
+            if kind not in get_args(known):
+                raise _make_newer_error(where, f"unknown kind {kind!r}")
+        return form
 
 
 TEXT_FORM = RowForm((Column("text", "text", "text", setting="text_column"),), Label(("label",), "class"))
 """That of a table with these columns which says nothing of its form: another program has written it."""
+
+
+def _make_newer_error(where: str, problem: str) -> UnsupportedFeature:
+    return UnsupportedFeature(f"{where} was written by a newer dlpipe ({problem}). Update dlpipe.")
 
 
 def check_form(form: RowForm) -> None:

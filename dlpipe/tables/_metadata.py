@@ -51,11 +51,13 @@ def read_form(version: TableVersion) -> RowForm:
     ------
     SchemaMismatch
         When nobody says the form, and these columns are missing.
+    UnsupportedFeature
+        When a newer dlpipe wrote it.
     """
     there = dict(version.columns)
     for info in _walk_commits(version):
         if written := info.get("dlpipe.form"):
-            form = RowForm.from_json(written)
+            form = RowForm.from_json(written, where=f"The form of {str(version)!r}")
             if set(form.columns) <= set(there):
                 return form
         if _is_overwrite(info):  # what the commits before it recorded was of other rows
