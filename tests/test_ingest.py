@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import json
 import os
@@ -11,7 +12,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,7 +23,9 @@ from disks import tiny_disk
 
 from dlpipe.errors import BadRows, BadSource, SettingError, SourceNotFound, StorageFull
 from dlpipe.settings import read_settings
-from dlpipe.tables import Sources, history, ingest, read_table, table_at, write_table
+from dlpipe.tables import Sources, append, history, ingest, read_table, table_at, write_table
+from dlpipe.tables._rows import read_rows
+from dlpipe.tables._sources import find_sources
 from dlpipe.task.text_classification import TextClassData
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -516,6 +521,62 @@ def test_bad_source_leaves_the_table_as_it_was(tmp_path):
     with pytest.raises(BadSource):
         ingest(Sources(data=path), tmp_path / "t", settings=TextClassData())
     assert table_at(tmp_path / "t") == before
+
+
+def call_after(monkeypatch, name: str, change: Callable[[], object]) -> None:
+    """Let ``change`` happen each time after the function ``name`` is called, as another program may do."""
+    module, _, function = name.rpartition(".")
+    called = getattr(importlib.import_module(module), function)
+
+    def call(*given: Any, **named: Any) -> Any:
+        returned = called(*given, **named)
+        change()
+        return returned
+
+    monkeypatch.setattr(name, call)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda written: written.replace("film", "game"),  # of the same length
+        lambda written: f"{written}one more at the end,positive\n",
+        lambda written: written[: written.rindex("film")],
+        lambda written: "",
+    ],
+)
+@pytest.mark.parametrize("moment", ["_sources._hash_file", "_passes.find_leaks"])
+def test_a_source_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch, change, moment):
+    path = write_csv(tmp_path / "a.csv", make_rows(40))
+    before = ingest(Sources(data=path), tmp_path / "t", settings=TextClassData()).table
+    written = path.read_text()
+    write_csv(path, make_rows(50))
+    call_after(monkeypatch, f"dlpipe.tables.{moment}", lambda: path.write_text(change(written)))
+    with pytest.raises(BadSource):
+        ingest(Sources(data=path), tmp_path / "t", settings=TextClassData())
+    assert table_at(tmp_path / "t") == before
+
+
+def test_a_source_that_grows_while_it_is_appended_adds_nothing(tmp_path, monkeypatch):
+    path = write_csv(tmp_path / "a.csv", make_rows(40))
+    before = ingest(Sources(data=path), tmp_path / "t", settings=TextClassData()).table
+    new = write_csv(tmp_path / "new.csv", [("first", "positive")])
+    with monkeypatch.context() as patch:
+        call_after(patch, "dlpipe.tables._sources._hash_file", lambda: write_csv(new, make_rows(3, of="game")))
+        with pytest.raises(BadSource, match=r"was changed while it was read \(.*new\.csv.\); nothing was"):
+            append(new, tmp_path / "t")
+    assert table_at(tmp_path / "t") == before
+    assert append(new, tmp_path / "t").new_rows == 3
+
+
+def test_a_source_that_is_replaced_while_its_lines_are_read_is_refused(tmp_path):
+    path = write_csv(tmp_path / "a.csv", make_rows(40))
+    (source,) = find_sources({"data": (str(path),)})
+    rows = read_rows(source, TextClassData())
+    next(rows)
+    path.unlink()
+    with pytest.raises(BadSource, match="was changed while it was read"):
+        list(rows)
 
 
 def test_full_disk_leaves_the_table_as_it_was_or_none(tmp_path):

@@ -1,7 +1,8 @@
 """Sources are read twice: once to decide about index row, and again to write those that stay.
 
 In between there is no text in memory, only what decides about it: some thirty bytes a row (see ``RowIndex``). A
-source that changes in between has rows of other lengths, which is seen before anything is committed.
+file that changes in between has another time of change, and mostly rows of other lengths, which is seen before
+anything is committed.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from dlpipe.errors import BadSource
 from dlpipe.tables._forgotten import ForgottenRows, read_forgotten
 from dlpipe.tables._form import RowForm, Values
 from dlpipe.tables._index import Indexer, RowIndex
@@ -29,7 +29,7 @@ from dlpipe.tables._quarantine import (
 from dlpipe.tables._read import stream_table
 from dlpipe.tables._rows import Row, read_rows
 from dlpipe.tables._settings import SPLITS, TableSettings
-from dlpipe.tables._sources import Source
+from dlpipe.tables._sources import Source, check_unchanged, make_changed_error
 from dlpipe.tables._splits import find_conflicts, find_leaks, is_by_hash, place_by_hash
 from dlpipe.tables._versions import TableVersion
 
@@ -232,6 +232,8 @@ class TableRows:
             yield form.make_batch(row_ids, values, labels(part), [splits[number] for number in rows.split[part]])
         # and whether rows are left over: a source that lost some at its end
         self._check_same([], rows.characters[first:])
+        for source in self.first_pass.sources:
+            check_unchanged(source)
 
     def _read_again(self) -> Iterator[tuple[str, Values]]:
         """Yield the row id (empty where it has none yet) and the inputs of each row."""
@@ -246,11 +248,7 @@ class TableRows:
     def _check_same(self, rows: Sequence[Values], characters: np.ndarray) -> None:
         """Raise ``BadSource`` where rows are not as long as they were: the decisions were made about others."""
         if [self.form.count_characters(values) for values in rows] != characters.tolist():
-            named = ", ".join(repr(source.path) for source in self.first_pass.sources[:4])
-            raise BadSource(
-                f"A source was changed while it was read ({named}); nothing was committed. "
-                "Run again when nobody writes to it."
-            )
+            raise make_changed_error(self.first_pass.sources)
 
 
 def _make_row_id(digest: int, repeat: int) -> str:

@@ -15,7 +15,7 @@ from dlpipe.tables._form import Label, RowForm, Values, suggest_column
 from dlpipe.tables._parquet_folders import NO_VALUE
 from dlpipe.tables._readers import READERS, SourceColumns, list_names
 from dlpipe.tables._settings import FormSettings, TableSettings
-from dlpipe.tables._sources import Source, explain_unreadable
+from dlpipe.tables._sources import Source, check_unchanged, explain_unreadable
 from dlpipe.tables._text_files import (
     describe_format,
     explain_undecodable,
@@ -61,7 +61,8 @@ def read_rows(source: Source, settings: TableSettings, *, unlabelled: bool = Fal
     ------
     BadSource
         When the source is not what it claims to be, lacks a column, or has numbers for text, which may be known
-        at its end only. The message names the file and, where there is one, the line.
+        at its end only, or when somebody writes to it meanwhile. The message names the file and, where there is
+        one, the line.
     """
     form, rows = settings.form, 0
     wanted = SourceColumns.from_source(source, settings, unlabelled=unlabelled)
@@ -78,6 +79,7 @@ def read_rows(source: Source, settings: TableSettings, *, unlabelled: bool = Fal
             if numbers:
                 _find_texts(row, numbers)
             yield row
+    check_unchanged(source)
     if not rows:
         raise BadSource(f"{source.path!r} has no rows. Pass a file with rows.")
     for at, first in numbers.items():

@@ -6,10 +6,10 @@ import difflib
 import glob
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from dlpipe.errors import BadSource, DlpipeError, SourceNotFound
 from dlpipe.tables._form import RowForm
@@ -47,6 +47,8 @@ class Source:
     table: TableVersion | None = None
     folders: tuple[tuple[str, str | None], ...] = ()
     """Columns and their values that stand in the names of the file's folders, such as ``sentiment=good``."""
+    state: tuple[int, ...] = ()
+    """Of the file before it was looked at: bytes, time of the last change, inode."""
 
     @property
     def unit(self) -> str:
@@ -72,6 +74,25 @@ def find_sources(given: dict[str, tuple[str, ...]]) -> list[Source]:
                 if identity not in found:
                     found[identity] = _identify(path, split)
     return list(found.values())
+
+
+def check_unchanged(source: Source) -> None:
+    """Raise ``BadSource`` where a file is not as it was when it was found."""
+    try:
+        same = not source.state or _read_state(source.path) == source.state
+    except OSError:
+        same = False
+    if not same:
+        raise make_changed_error([source])
+
+
+def make_changed_error(sources: Sequence[Source]) -> BadSource:
+    """Return the error for sources of which one was written to meanwhile."""
+    named = ", ".join(repr(source.path) for source in sources[:4])
+    return BadSource(
+        f"A source was changed while it was read ({named}); nothing was committed. "
+        "Run again when nobody writes to it."
+    )
 
 
 @contextmanager
@@ -100,14 +121,27 @@ def expand_pattern(pattern: str) -> list[str]:
         return find_parquet_files(expanded) or [expanded]
     matches = sorted(glob.glob(expanded, recursive=True))
     if glob.has_magic(pattern):
-        files = [path for path in matches if os.path.isfile(path) or is_table(path)]
-        files = files or [file for path in matches for file in find_parquet_files(path)]
-        if files:
+        if files := _list_matched_files(matches):
             return files
         raise SourceNotFound(
             f"No file matches {pattern!r}{_describe_folder(expanded)} Pass a path or another glob."
         )
     raise SourceNotFound(f"There is no file {pattern!r}{_describe_folder(expanded)} Check the path.")
+
+
+def _list_matched_files(matches: Sequence[str]) -> list[str]:
+    """Return the files and tables that a glob has, and the Parquet files in folders of which it has no file."""
+    single = dict.fromkeys(path for path in matches if os.path.isfile(path) or is_table(path))
+    looked_into = {folder for path in single for folder in PurePath(path).parents}
+    files: dict[str, str] = {}
+    for path in matches:
+        place = PurePath(path)
+        if path in single:
+            files.setdefault(os.path.realpath(path), path)
+        elif place not in looked_into and (not place.name.startswith("_") or "=" in place.name):
+            for file in find_parquet_files(path):
+                files.setdefault(os.path.realpath(file), file)
+    return list(files.values())
 
 
 def _describe_folder(path: str) -> str:
@@ -137,10 +171,17 @@ def _identify(path: str, split: str) -> Source:
     if kind == "parquet":
         check_is_plain(path)
     with explain_unreadable(path):
-        size = os.path.getsize(path)
+        state = _read_state(path)  # before the hash: a change after it would not be in it
+        size = state[0]
         if not size:
             raise BadSource(f"{path!r} is empty. Pass a file with a header and rows.")
-        return Source(path, kind, split, size, _hash_file(path), folders=read_folder_columns(path))
+        folders = read_folder_columns(path)
+        return Source(path, kind, split, size, _hash_file(path), folders=folders, state=state)
+
+
+def _read_state(path: str) -> tuple[int, ...]:
+    found = os.stat(path)
+    return found.st_size, found.st_mtime_ns, found.st_ino
 
 
 def _suggest_glob(folder: str) -> str:
