@@ -6,6 +6,7 @@ import bz2
 import gzip
 import json
 import lzma
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,19 @@ from click.testing import CliRunner
 
 from dlpipe.cli import main
 from dlpipe.errors import BadRows, BadSource, SettingError
-from dlpipe.tables import Sources, append, ingest, read_last_settings, read_table, write_table
+from dlpipe.tables import (
+    Column,
+    FormSettings,
+    Label,
+    RowForm,
+    Sources,
+    append,
+    ingest,
+    preview,
+    read_last_settings,
+    read_table,
+    write_table,
+)
 from dlpipe.tables._encodings import propose_encodings
 from dlpipe.task.text_classification import TextClassData
 
@@ -373,6 +386,71 @@ def test_files_of_other_kinds_have_the_columns_of_their_folders_as_well(tmp_path
     done = take(str(tmp_path / "sentiment=*" / "*.csv"))
     assert done.table.rows == 60
     assert done.labels == ("bad", "good")
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_inputs_may_stand_in_the_names_of_folders(tmp_path, kind):
+    columns = (
+        Column("country", "country", "category"),
+        Column("age", "age", "number"),
+        Column("at", "at", "number"),
+    )
+    settings = FormSettings(rows=RowForm(columns, Label(("paid",), "class")), max_bad_share=0.5)
+    for country, at in (("FR", "1"), ("so%2Fso", "2.5"), ("__HIVE_DEFAULT_PARTITION__", "3")):
+        folder = tmp_path / "rows" / f"at={at}" / f"country={country}"
+        folder.mkdir(parents=True)
+        rows = [{"paid": "no" if age % 2 else "yes", "age": age + 0.5} for age in range(40)]
+        if kind == "parquet":
+            pq.write_table(pa.Table.from_pylist(rows), folder / "a.parquet")
+        else:
+            lines = [f"{row['paid']};{str(row['age']).replace('.', ',')}" for row in rows]
+            body = ["paid;age", *lines] if kind == "csv" else map(json.dumps, rows)
+            (folder / f"a.{kind}").write_text("\n".join(body))
+    done = ingest(Sources(data=str(tmp_path / "rows/*/*/a.*")), tmp_path / "t", settings=settings)
+    found = {(row["country"], row["at"], row["age"]) for row in read_table(done.table).to_pylist()}
+    assert found == {(country, at, age + 0.5) for country, at in (("FR", 1), ("so/so", 2.5)) for age in range(40)}
+    assert dict(done.bad_rows) == {"missing value": 40}
+
+
+def test_inputs_that_stand_in_no_folder_and_no_file_are_named(tmp_path):
+    columns = Column("age", "age", "number"), Column("country", "country", "category")
+    form = RowForm(columns, Label(("paid",), "class"))
+    (tmp_path / "country=FR").mkdir()
+    for name, body in (("a.csv", "paid\nyes\n"), ("a.jsonl", '{"paid": "yes"}')):
+        (tmp_path / "country=FR" / name).write_text(body)
+        with pytest.raises(BadSource, match="has no column 'age'"):
+            ingest(Sources(data=tmp_path / "country=FR" / name), tmp_path / "t", settings=FormSettings(rows=form))
+    everything = replace(form, inputs=form.inputs[1:])
+    for name in ("a.csv", "a.jsonl"):
+        file = tmp_path / "country=FR" / name
+        assert append(file, tmp_path / name, settings=FormSettings(rows=everything)).new_rows == 1
+    pq.write_table(pa.table({"note": ["a", "b"]}), tmp_path / "country=FR" / "a.parquet")
+    done = append(tmp_path / "country=FR" / "a.parquet", tmp_path / "t", settings=FormSettings(rows=everything))
+    assert (done.new_rows, done.known_rows) == (1, 1)
+
+
+def test_a_glob_of_files_and_folders_of_parquet_reads_both(tmp_path, digest):
+    rows = tmp_path / "rows"
+    rows.mkdir()
+    pq.write_table(as_table(ROWS[:20]), rows / "a.parquet")
+    for at, name in enumerate(("b", "_temporary", "c.parquet"), start=1):
+        (rows / name).mkdir()
+        pq.write_table(as_table(ROWS[20 * at : 20 * at + 20]), rows / name / "part-0.parquet")
+    (rows / "b" / "_SUCCESS").touch()
+    pq.write_table(as_table(ROWS[40:]), rows / "c.parquet" / "part-0.parquet")
+    assert ingest(Sources(data=str(rows / "*")), tmp_path / "t", settings=TextClassData()).table.digest == digest
+    assert preview(str(rows / "*")).rows == len(ROWS)
+    (rows / "b" / "more.csv").write_text(AS_CSV, encoding="utf-8")
+    with pytest.raises(BadSource, match="holds Parquet files and others, such as"):
+        take(str(rows / "*"))
+
+
+def test_a_recursive_glob_chooses_the_files_of_the_folders_that_it_looks_into(tmp_path, digest):
+    (tmp_path / "b").mkdir()
+    pq.write_table(as_table(ROWS[:30]), tmp_path / "a.parquet")
+    pq.write_table(as_table(ROWS[30:]), tmp_path / "b" / "c.parquet")
+    (tmp_path / "b" / "d.csv").write_text("other,columns\n", encoding="utf-8")
+    assert take(str(tmp_path / "**" / "*.parquet")).table.digest == digest
 
 
 def test_the_files_of_a_table_are_not_taken_for_its_rows(tmp_path):

@@ -7,6 +7,7 @@ import json
 import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from dlpipe.cli import main
-from dlpipe.errors import BadRows, BadSource, SchemaMismatch, SettingError, TableNotFound
+from dlpipe.errors import BadRows, BadSource, SchemaMismatch, SettingError, TableNotFound, UnsupportedFeature
 from dlpipe.tables import (
     TEXT_FORM,
     Column,
@@ -216,6 +217,30 @@ def test_rows_that_all_have_the_same_labels_are_refused(tmp_path):
     source = write_jsonl(tmp_path / "a.jsonl", ("review", "genres"), [(text, ["war"]) for text, _ in make_films()])
     with pytest.raises(BadRows, match="160 good rows have the labels 'war': there is nothing to tell apart"):
         ingest(Sources(data=source), tmp_path / "t", settings=make_settings(LABELS))
+
+
+@pytest.mark.parametrize(
+    ("cells", "is_good"),
+    [
+        ([Decimal("1.00"), Decimal("0.00")], True),
+        ([1.0, 0.0], True),
+        ([1, 0], True),
+        ([True, False], True),
+        (["TRUE", " false"], True),
+        ([Decimal("1.50"), Decimal("0.00")], False),
+        ([2, 0], False),
+    ],
+)
+def test_columns_of_0_and_1_may_be_numbers_of_every_type(tmp_path, cells, is_good):
+    form = RowForm((TEXT,), Label(("war", "drama"), "labels"))
+    table = pa.table({"review": ["a", "b"], "war": pa.array(cells), "drama": pa.array(cells[::-1])})
+    pq.write_table(table, tmp_path / "a.parquet")
+    if is_good:
+        done = append(tmp_path / "a.parquet", tmp_path / "t", settings=make_settings(form))
+        assert read_table(done.table)["label"].to_pylist() == [["war"], ["drama"]]
+    else:
+        with pytest.raises(BadRows, match="neither a list nor 0 and 1"):
+            append(tmp_path / "a.parquet", tmp_path / "t", settings=make_settings(form))
 
 
 def test_labels_that_are_none_are_bad_rows(tmp_path):
@@ -567,6 +592,42 @@ def test_a_table_remembers_its_form(tmp_path):
         read_form(other)
     assert read_form(write_table(tmp_path / "plain", rows)) == TEXT_FORM
     assert read_last_settings(str(tmp_path / "plain")) == FormSettings(rows=TEXT_FORM.forget_settings())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda form: form["inputs"][0].update(language="en"),
+        lambda form: form["inputs"][0].update(kind="image"),
+        lambda form: form["label"].update(kind="boxes"),
+        lambda form: form["label"].update(weights=[1]),
+        lambda form: form.update(groups=[]),
+        lambda form: form.pop("label"),
+    ],
+)
+def test_a_form_that_a_newer_dlpipe_wrote_is_one_line(tmp_path, change):
+    rows = [(f"t {at}", "ab"[at % 2]) for at in range(60)]
+    source = write_csv(tmp_path / "a.csv", ("review", "sentiment"), rows)
+    ingest(Sources(data=source), tmp_path / "t", settings=TextClassData())
+    more = write_csv(tmp_path / "b.csv", ("review", "sentiment"), [("more", "a")])
+    append(more, tmp_path / "t")
+    for log in (tmp_path / "t" / "_delta_log").glob("*.json"):
+        actions = [json.loads(line) for line in log.read_text().splitlines()]
+        for info in (action["commitInfo"] for action in actions if "commitInfo" in action):
+            form = json.loads(info["dlpipe.form"])
+            change(form)
+            info["dlpipe.form"] = json.dumps(form)
+        log.write_text("".join(f"{json.dumps(action)}\n" for action in actions))
+    for act in (
+        lambda: append(more, tmp_path / "t"),
+        lambda: describe_table(tmp_path / "t"),
+        # it would take the appended row for one of another table
+        lambda: ingest(Sources(data=source), tmp_path / "t", settings=TextClassData()),
+    ):
+        with pytest.raises(UnsupportedFeature, match=r"'t@v1' was written by a newer dlpipe .* Update") as told:
+            act()
+        assert "\n" not in str(told.value)
+    assert table_at(tmp_path / "t").version == 1
 
 
 def test_rows_of_another_form_are_not_appended(tmp_path):

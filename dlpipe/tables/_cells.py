@@ -177,10 +177,16 @@ def _read_flags(cells: Sequence[Any], label: Label) -> str | None:
     for cell in cells:
         if cell is None or _is_nan(cell) or (isinstance(cell, str) and not cell.strip()):
             return None
-        flags.append(FLAGS.get(str(cell).strip().casefold()))
+        flags.append(_read_flag(cell))
     if None in flags:
         return ", ".join(f"{name}: {cell}" for name, cell in zip(label.sources, cells, strict=True))
     return format_labels(name for name, flag in zip(label.sources, flags, strict=True) if flag)
+
+
+def _read_flag(cell: Any) -> bool | None:
+    if isinstance(cell, int | float | Decimal):  # databases write 1.00
+        return bool(cell) if cell in (0, 1) else None
+    return FLAGS.get(str(cell).strip().casefold())
 
 
 def _is_nan(value: Any) -> bool:

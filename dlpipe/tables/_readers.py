@@ -6,7 +6,7 @@ import csv
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -74,10 +74,21 @@ class SourceColumns(NamedTuple):
         """Whether the file may lack them: it has no labels, or its folder has."""
         return self.unlabelled or (len(self.labels) == 1 and self.labels[0] in self.folders)
 
-    @property
-    def folder_labels(self) -> Cells:
-        """The cells of the label in all rows of a file without such columns."""
-        return tuple(self.folders.get(name) for name in self.labels)
+    def list_needed(self, there: Collection[str]) -> list[str]:
+        """Return the names of the columns that a file with the names ``there`` is to have."""
+        unlabelled = self.label_optional and not any(name in there for name in self.labels)
+        inputs = [name for name in self.names[: self.inputs] if name in there or name not in self.folders]
+        return inputs if unlabelled else [*inputs, *self.labels]
+
+    def make_completer(self, read: Sequence[str]) -> Pick | None:
+        """Return what makes whole rows of cells of the columns ``read``; None where these are all.
+
+        The others have one value in all rows: that of a folder, or none.
+        """
+        missing = [name for name in self.names if name not in read]
+        constants = tuple(self.folders.get(name) for name in missing)
+        pick = _make_picker([[*read, *missing].index(name) for name in self.names])
+        return (lambda cells: pick((*cells, *constants))) if missing else None
 
 
 def list_names(source: Source, settings: TableSettings) -> list[str]:
@@ -127,14 +138,15 @@ def _read_csv(source: Source, wanted: SourceColumns) -> Iterator[NumberedCells]:
         if not header:
             raise BadSource(f"{source.path!r} is empty. Pass a file with a header and rows.")
         names = _find_names(header, source, wanted, found)
-        pick, rest = _make_picker([header.index(name) for name in names]), _find_missing_labels(names, wanted)
-        numbers = [at for at in wanted.numbers if at < len(names)]
+        pick, complete = _make_picker([header.index(name) for name in names]), wanted.make_completer(names)
+        of_numbers = {wanted.names[at] for at in wanted.numbers}
+        numbers = [at for at, name in enumerate(names) if name in of_numbers]
         if numbers and found.separator != ",":
             pick = _make_decimal_picker(pick, numbers)
         for line, record in records:
             if len(record) != len(header):
                 raise make_width_error(record, header, source.path, line, found)
-            yield line, (*pick(record), *rest) if rest else pick(record)
+            yield line, complete(pick(record)) if complete else pick(record)
 
 
 def read_records(reader: Any, path: str, *, after: int) -> Iterator[tuple[int, list[str]]]:
@@ -183,25 +195,21 @@ def make_width_error(
 def _find_names(
     header: Sequence[str], source: Source, wanted: SourceColumns, found: TextFormat | None = None
 ) -> Sequence[str]:
-    """Return the names of the columns to read: those of the inputs, and those of the label if they are there."""
+    """Return the names of the columns to read, each of which is there once."""
     names = list(header)
-    without = wanted.label_optional and not any(name in names for name in wanted.labels)
-    read = wanted.names[: wanted.inputs] if without else wanted.names
+    read = wanted.list_needed(names)
     for name in read:
         if names.count(name) != 1:
             raise _make_column_error(name, header, source, wanted, found)
     return read
 
 
-def _find_missing_labels(names: Sequence[str], wanted: SourceColumns) -> Cells:
-    """Return the cells of the label where a source with these names has none."""
-    return () if len(names) == len(wanted.names) else wanted.folder_labels
-
-
 def _make_picker(places: Sequence[int]) -> Pick:
     """Return a function that takes the cells at these places from a record."""
     if len(places) > 1:
         return itemgetter(*places)
+    if not places:
+        return lambda record: ()
     (only,) = places
     return lambda record: (record[only],)
 
@@ -235,8 +243,7 @@ def _make_column_error(
 
 
 def _read_jsonl(source: Source, wanted: SourceColumns) -> Iterator[NumberedCells]:
-    defaults = [*[None] * wanted.inputs, *wanted.folder_labels]
-    columns = list(zip(wanted.names, defaults, strict=True))
+    columns = [(name, wanted.folders.get(name)) for name in wanted.names]
     seen: dict[str, None] = {}
     record = None
     with open_text(source.path, find_format(source.path, source.kind, wanted.settings)) as stream:
@@ -246,8 +253,7 @@ def _read_jsonl(source: Source, wanted: SourceColumns) -> Iterator[NumberedCells
                 seen.update(dict.fromkeys(record))
                 yield line, [record.get(name, default) for name, default in columns]
     # one row may lack a key, which is then missing; all rows cannot
-    without = wanted.label_optional and not any(name in seen for name in wanted.labels)
-    for name in wanted.names[: wanted.inputs] if without else wanted.names:
+    for name in wanted.list_needed(seen):
         if record is not None and name not in seen:
             raise _make_column_error(name, seen, source, wanted)
 
@@ -295,12 +301,13 @@ def _read_delta(source: Source, wanted: SourceColumns) -> Iterator[NumberedCells
 def _read_batches(
     batches: Iterable[pa.RecordBatch], names: Sequence[str], wanted: SourceColumns
 ) -> Iterator[NumberedCells]:
-    line, rest = 0, _find_missing_labels(names, wanted)
+    line, complete = 0, wanted.make_completer(names)
     for batch in batches:
         columns = [_to_values(batch.column(name)) for name in names]
-        for cells in zip(*columns, strict=True):
+        rows: Iterable[Cells] = zip(*columns, strict=True) if columns else itertools.repeat((), batch.num_rows)
+        for cells in rows:
             line += 1
-            yield line, (*cells, *rest) if rest else cells
+            yield line, complete(cells) if complete else cells
 
 
 def _to_values(column: pa.Array) -> list[Any]:

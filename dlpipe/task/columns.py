@@ -7,9 +7,11 @@ meant they ask, since a project made of the wrong one runs for minutes before an
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from dlpipe.errors import ColumnInDoubt, SettingError
@@ -78,12 +80,18 @@ def count_values(values: Iterable[Any]) -> Counter[str]:
 
 
 def to_text(value: Any) -> str:
-    """Return a value as text: whole numbers without a point, lists as JSON, nothing for a missing one."""
+    """Return a value as text: whole numbers without a point, lists as JSON, nothing for a missing one.
+
+    Examples
+    --------
+    >>> to_text(1.0), to_text(Decimal("1.00")), to_text(["a"]), to_text(float("inf")), to_text(None)
+    ('1', '1', '["a"]', 'inf', '')
+    """
     if value is None or value != value:
         return ""
     if isinstance(value, list):
         return json.dumps(value, ensure_ascii=False)
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value):
         value = int(value)
     return str(value).strip()
 
