@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from dlpipe.errors import SettingError, UnsupportedFeature
 from dlpipe.tables._values import format_labels, format_number, hash_text, is_number, normalise
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 ColumnKind = Literal["text", "category", "number"]
 LabelKind = Literal["class", "labels", "number"]
+Part = TypeVar("Part", bound=Any)
 Values = tuple[str | float | None, ...]
 """The inputs of a row in the order of the form: texts and categories as strings, numbers as floats. What is no
 number, in a column of numbers, is the string that stands there."""
@@ -315,14 +316,14 @@ class RowForm:
         """
         try:
             given = json.loads(written)
-            label = Label(**{**given["label"], "sources": tuple(given["label"]["sources"])})
-            inputs = tuple(Column(**column) for column in given["inputs"])
-            form = cls(**{**given, "inputs": inputs, "label": label})
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise _make_newer_error(where, " ".join(str(error).split())) from None
-        for kind, known in ((label.kind, LabelKind), *((column.kind, ColumnKind) for column in inputs)):
-            if kind not in get_args(known):
-                raise _make_newer_error(where, f"unknown kind {kind!r}")
+            label = _make(Label, {**given["label"], "sources": tuple(given["label"]["sources"])})
+            inputs = tuple(_make(Column, column) for column in given["inputs"])
+            form = _make(cls, {**given, "inputs": inputs, "label": label})
+        except (ValueError, TypeError, KeyError) as error:
+            problem = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+            raise UnsupportedFeature(
+                f"{where} was written by a newer dlpipe ({problem}). Update dlpipe."
+            ) from None
         return form
 
 
@@ -330,8 +331,15 @@ TEXT_FORM = RowForm((Column("text", "text", "text", setting="text_column"),), La
 """That of a table with these columns which says nothing of its form: another program has written it."""
 
 
-def _make_newer_error(where: str, problem: str) -> UnsupportedFeature:
-    return UnsupportedFeature(f"{where} was written by a newer dlpipe ({problem}). Update dlpipe.")
+def _make(made: type[Part], given: Mapping[str, Any]) -> Part:
+    """Return a form, or a part of one; ``ValueError`` where it has something that nobody here knows."""
+    unknown = sorted(set(given) - set(made.__dataclass_fields__))
+    if unknown:
+        raise ValueError(f"unknown field {unknown[0]!r}")
+    kinds = {Column: ColumnKind, Label: LabelKind}.get(made)
+    if kinds is not None and given["kind"] not in get_args(kinds):
+        raise ValueError(f"unknown kind {given['kind']!r}")
+    return made(**given)
 
 
 def check_form(form: RowForm) -> None:
