@@ -230,3 +230,20 @@ def test_a_damaged_data_file_is_a_problem_and_stays(history, where):
     assert table_at("reviews").rows == len(PLAIN)
     assert file.read_bytes() == damaged
     assert list_states() == ["purged in part"]
+
+
+@pytest.mark.parametrize("value", [["soup", TEXT], {"said": TEXT}, TEXT.encode()], ids=["list", "record", "bytes"])
+def test_what_is_inside_other_values_is_named_and_stays(history, value):
+    history.ingest("TrainFlow/17", rows=[*PLAIN, (TEXT, "negative")])
+    write_strange("theirs", note=["a", TEXT], inside=[value, value], also=[b"a", None])
+    said = forget("--text", TEXT, "--apply", "--purge", "--yes", code=3).output
+    assert "has what is to be forgotten inside lists, records or bytes (inside)" in said
+    assert read_table(table_at("theirs")).column("note").to_pylist() == ["a"]
+    assert table_at("reviews").rows == len(PLAIN)
+
+
+def test_what_is_inside_other_values_of_a_row_goes_with_it(history):
+    write_strange("theirs", note=["a", TEXT], inside=[["soup"], ["soup", TEXT]])
+    forget("--text", TEXT, "--apply", "--purge", "--yes")
+    assert read_table(table_at("theirs")).column("inside").to_pylist() == [["soup"]]
+    assert search_files(history.folder, ["gasthof"]) == {}

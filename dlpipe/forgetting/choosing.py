@@ -9,6 +9,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from dlpipe.forgetting.asked import NO_INPUTS, AskedRow
+from dlpipe.forgetting.contents import blank_content
+from dlpipe.forgetting.parquet import TEXTUAL, find_columns
 from dlpipe.forgetting.words import Needle, Needles
 
 if TYPE_CHECKING:
@@ -113,6 +115,20 @@ class RowChooser:
             for names, mask in self._find_reasons(batch, location)
             for values in batch.filter(mask).select(list(names)).to_pylist()
         }
+
+    def find_inside(self, batch: pa.RecordBatch) -> set[str]:
+        """Return the columns of a batch that have a text or an id inside a list, a record or bytes.
+
+        By none of these a row can be chosen: what is in them must be taken out by the program that wrote them.
+        """
+        names = set(batch.schema.names)
+        if any(names >= own for own in (REQUESTS, FEEDBACK, *ANSWERS)):
+            return set()
+        nested = [field.name for field in batch.schema if _may_hide_texts(field.type)]
+        if not nested:
+            return set()
+        needles = self.needles.without_words()
+        return set(find_columns(batch.select(nested), needles, lambda value: blank_content(value, needles)))
 
     def _find_reasons(self, batch: pa.RecordBatch, location: str) -> Iterator[tuple[tuple[str, ...], Any]]:
         """Yield columns, and which rows are to go for what they have in these columns."""
@@ -254,10 +270,18 @@ def _is_record(written: str, inputs: Mapping[str, Any]) -> bool:
 
 
 def _is_text(column: Any) -> bool:
+    return _is_text_type(column.type)
+
+
+def _is_text_type(kind: pa.DataType) -> bool:
     import pyarrow as pa
 
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(plain) or pa.types.is_large_string(plain))
+
+
+def _may_hide_texts(kind: pa.DataType) -> bool:
+    return not _is_text_type(kind) and any(part in str(kind) for part in TEXTUAL)
 
 
 def _is_same(found: Any, value: Any) -> bool:

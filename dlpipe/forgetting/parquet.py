@@ -47,7 +47,7 @@ def blank_parquet(content: bytes, needles: Needles, blank: Blank) -> bytes:
         names = {
             name
             for batch in file.iter_batches(BATCH_ROWS, columns=_list_textual(file.schema_arrow))
-            for name in _find_columns(batch, needles, blank)
+            for name in find_columns(batch, needles, blank)
         }
         notes = file.schema_arrow.metadata or {}
         blanked = {name: blank(note) for name, note in notes.items()}
@@ -61,7 +61,8 @@ def _list_textual(schema: pa.Schema) -> list[str]:
     return [field.name for field in schema if any(kind in str(field.type) for kind in TEXTUAL)]
 
 
-def _find_columns(batch: pa.RecordBatch, needles: Needles, blank: Blank) -> Iterator[str]:
+def find_columns(batch: pa.RecordBatch, needles: Needles, blank: Blank) -> Iterator[str]:
+    """Yield the columns that have something in a text, or in one inside a list, a record or bytes."""
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         if _may_have(column, needles):
             values = column.to_pylist()

@@ -209,7 +209,7 @@ def find_tables(records: Records, chooser: RowChooser, problems: list[str]) -> I
         FORGOTTEN,
         FileSearch,
         count_rows_to_remove,
-        explain_damaged,
+        explain_left,
         find_unreadable_versions,
     )
 
@@ -226,7 +226,7 @@ def find_tables(records: Records, chooser: RowChooser, problems: list[str]) -> I
         try:
             rows, old = count_rows_to_remove(search)
             unreadable = find_unreadable_versions(search) if rows or old else []
-            problems += explain_damaged(search)
+            problems += explain_left(search)
         except DlpipeError as error:
             problems.append(str(error))
             continue

@@ -74,6 +74,9 @@ class Chooser(Protocol):
     def list_conditions(self, batch: pa.RecordBatch, location: str) -> set[Pairs]:
         """Return by which values rows of a batch were chosen; each row with all values of one is to go."""
 
+    def find_inside(self, batch: pa.RecordBatch) -> set[str]:
+        """Return the columns that have what is looked for inside a list, a record or bytes."""
+
     def blank(self, value: str) -> str:
         """Return what a commit says of itself without the values and ids of the rows."""
 
@@ -113,6 +116,7 @@ class FileSearch:
         self.location, self.chooser = location, chooser
         self._known: dict[str, FoundFile | None] = {}
         self.unreadable: dict[str, str] = {}
+        self.inside: set[str] = set()
 
     def look(self, name: str) -> FoundFile | None:
         """Return what is found in a file; ``None`` where there is nothing, or the file is gone or unreadable."""
@@ -135,12 +139,15 @@ class FileSearch:
 
     def _look(self, name: str) -> FoundFile | None:
         import pyarrow as pa
+        import pyarrow.compute as pc
 
         places: list[int] = []
         conditions: set[Pairs] = set()
         start = 0
         for batch in self._read(name):
-            mask = self.chooser.choose(batch, self.location).to_pylist()
+            chosen = self.chooser.choose(batch, self.location)
+            self.inside |= self.chooser.find_inside(batch.filter(pc.invert(chosen)))
+            mask = chosen.to_pylist()
             hits = [at for at, hit in enumerate(mask) if hit]
             if hits:
                 conditions |= self.chooser.list_conditions(batch.take(pa.array(hits)), self.location)
@@ -178,9 +185,21 @@ class RemovedRows:
     rows: int
 
 
-def explain_damaged(search: FileSearch) -> list[str]:
-    """Return why data files that some version names could not be looked through, once all were looked at."""
+def explain_left(search: FileSearch) -> list[str]:
+    """Return what stays in a table all the same, once all its files were looked at.
+
+    It is what data files have that some version names and that cannot be read, and what is inside other values.
+    """
     named = _list_named(search.location) if search.unreadable else set()
+    columns = ", ".join(sorted(search.inside))
+    inside = [
+        f"{show_path(search.location)} has what is to be forgotten inside lists, records or bytes ({columns}), "
+        "which are not changed. Take it out with the program that writes them, and have that delete its old files."
+    ]
+    return [*(inside if columns else ()), *_explain_damaged(search, named)]
+
+
+def _explain_damaged(search: FileSearch, named: set[str]) -> list[str]:
     return [
         f"The data file {name!r} of {show_path(search.location)} cannot be read, and may have rows that are to be "
         f"forgotten: {why}. Bring it back from a copy, or delete the table."
