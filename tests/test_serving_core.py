@@ -924,6 +924,37 @@ def test_an_alias_is_looked_at_while_another_version_is_loaded_and_one_is_loaded
     follow(work)
 
 
+def test_looks_at_many_aliases_keep_a_request_that_asks_for_another_waiting_for_one_at_most():
+    asked, most = [], []
+
+    async def work(registry: Registry, models: Models) -> None:
+        for number in range(30):
+            registry.aliases[f"a{number}"] = 1
+            await models.find("slow", f"a{number}")
+        find = registry.find
+
+        def find_slowly(uri: str) -> ModelVersion:
+            asked.append(uri)
+            most.append(len(asked))
+            time.sleep(0.05)
+            asked.remove(uri)
+            return find(uri)
+
+        models.lookup._find_version = find_slowly
+        registry.aliases["late"] = 1  # which has all others looked at
+
+        async def begun() -> bool:
+            return len(most) > 1
+
+        await until(begun)
+        started = time.monotonic()
+        await models.find("slow", "late")
+        assert time.monotonic() - started < 1.0
+        assert max(most) == 2
+
+    follow(work)
+
+
 def test_swaps_are_counted_however_many_versions_are_refused():
     async def work(registry: Registry, models: Models) -> None:
         await models.find("slow")

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -31,6 +31,8 @@ POLL_SECONDS = 0.5
 GONE = "The registry has no such version any more."
 TRY_AGAIN_SECONDS = 30.0
 """After which a version that did not load is tried again, where the reason may have gone: a full disk, say."""
+Find = Callable[[str], Awaitable[ModelVersion]]
+"""What asks the registry which version a URI means."""
 
 
 class Models:
@@ -231,7 +233,7 @@ class Models:
         """Let a version go that the registry has no more, or has another of with its number."""
         name, number = served.version.name, served.version.version
         try:
-            now = await self.lookup.find(f"models:/{name}/{number}")
+            now = await self.lookup.find_in_turn(f"models:/{name}/{number}")
         except ModelNotFound:
             now = None
         except Exception:
@@ -270,7 +272,7 @@ class Models:
             async with followed.lock:
                 if followed.served is None:
                     self.unservable.check(await self.lookup.find_asked(f"models:/{name}@{alias}"))
-                    await self._look(followed)
+                    await self._look(followed, self.lookup.find)
                 if followed.served is None:
                     if followed.wanted is not None:
                         self.unservable.check(followed.wanted)
@@ -319,15 +321,15 @@ class Models:
 
     async def _look_alone(self, followed: Followed) -> None:
         async with followed.lock:
-            await self._look(followed)
+            await self._look(followed, self.lookup.find_in_turn)
 
-    async def _look(self, followed: Followed) -> None:
+    async def _look(self, followed: Followed, find: Find) -> None:
         """See where the alias points, and load what is there if that is new."""
-        while version := await self._find_new(followed):
+        while version := await self._find_new(followed, find):
             async with self._lock(version):
                 served, reason, seconds = await self._load(version)
                 # loading takes seconds: what is no longer meant must not take over, however good it is
-                if not await self._still_means(followed, version):
+                if not await self._still_means(followed, version, find):
                     continue
                 if served is None:
                     self._refuse(followed, version, reason, seconds)
@@ -335,11 +337,11 @@ class Models:
                     self._swap(followed, served, seconds)
                 return
 
-    async def _find_new(self, followed: Followed) -> ModelVersion | None:
+    async def _find_new(self, followed: Followed, find: Find) -> ModelVersion | None:
         """Return the version that is to be loaded for an alias; ``None`` where what answers may stay."""
         uri = f"models:/{followed.name}@{followed.alias}"
         try:
-            version = await self.lookup.find(uri)
+            version = await find(uri)
         except ModelNotFound as error:
             followed.gone, followed.unseen = str(error), ""
             if followed.served is not None:
@@ -358,10 +360,10 @@ class Models:
         followed.wanted = version
         return version
 
-    async def _still_means(self, followed: Followed, version: ModelVersion) -> bool:
+    async def _still_means(self, followed: Followed, version: ModelVersion, find: Find) -> bool:
         """Return whether an alias points at ``version`` still; taken as so where the registry does not answer."""
         try:
-            now = await self.lookup.find(f"models:/{followed.name}@{followed.alias}")
+            now = await find(f"models:/{followed.name}@{followed.alias}")
         except ModelNotFound:
             return False
         except Exception:

@@ -64,6 +64,7 @@ class Lookup:
         self._read_aliases = read_aliases or AliasWatcher().read
         self._say, self._answer_seconds = say, answer_seconds
         self._threads = asyncio.Semaphore(THREADS)
+        self._turn = asyncio.Lock()
         self._absent: OrderedDict[str, tuple[float, ModelNotFound]] = OrderedDict()
         self._waiting = 0
         self._answered = False
@@ -90,6 +91,16 @@ class Lookup:
             raise
         self._absent.pop(uri, None)
         return found
+
+    async def find_in_turn(self, uri: str) -> ModelVersion:
+        """Return the same for those who can wait, one after the other: many of them keep no request waiting.
+
+        Parameters
+        ----------
+        uri : str
+        """
+        async with self._turn:
+            return await self.find(uri)
 
     async def find_asked(self, uri: str) -> ModelVersion:
         """Return the version that a URI of a request means, which may be any.
