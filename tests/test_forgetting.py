@@ -442,6 +442,20 @@ def test_rows_that_others_append_meanwhile_stay(history):
     assert table_at("reviews_predictions").rows == len(read_all("reviews_predictions")) == before + 6 - 1
 
 
+def test_a_bad_row_does_not_come_back_whose_columns_are_called_as_those_of_the_quarantine(history):
+    lines = [
+        "Source,line,paid",
+        *(f"{'Bern' if n % 3 else 'Basel'},{n},{'yes' if n % 2 else 'no'}" for n in range(60)),
+    ]
+    settings = TabularData(number_columns=["line"], category_columns=["Source"], label_column="paid")
+    Path("wines.csv").write_text("\n".join([*lines, "Bern,70.5,"]) + "\n")
+    ingest(Sources(data="wines.csv"), "wines", settings=settings)
+    forget("wines_quarantine#wines.csv:62", "--apply", "--purge", "--yes")
+    assert read_all("wines_quarantine") == []
+    Path("wines.csv").write_text("\n".join([*lines, "Bern,70.5,yes"]) + "\n")
+    assert ingest(Sources(data="wines.csv"), "wines", settings=settings).table.rows == 60
+
+
 def test_a_row_of_columns_is_found_by_all_of_its_values(history):
     lines = ["alcohol,hue,town,paid"]
     lines += [

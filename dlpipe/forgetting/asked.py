@@ -270,7 +270,7 @@ def _list_bad_inputs(record: TableRecord) -> list[str]:
 
 
 def _make_bad_row(record: TableRecord, values: Mapping[str, Any], key: str) -> AskedRow:
-    from dlpipe.tables import TEXT_FORM, read_form, read_record, table_at, to_row_id
+    from dlpipe.tables import TEXT_FORM, name_bad_inputs, read_form, read_record, table_at, to_row_id
 
     inputs = {name: value for name, value in values.items() if name != "line" and value is not None}
     form = TEXT_FORM  # where there is no data set
@@ -278,7 +278,9 @@ def _make_bad_row(record: TableRecord, values: Mapping[str, Any], key: str) -> A
         form = read_form(table_at(record.location.removesuffix("_quarantine")))
     row = AskedRow("", f"{record.name}#{key}", record.location, inputs=inputs, text_columns=form.text_names)
     try:  # as the data set has it, so that it cannot come back with a label
-        row_id = to_row_id(form.identify(read_record(values, form, where=key)))
+        own = dict(zip(name_bad_inputs(form), (column.name for column in form.inputs), strict=True))
+        named = {own.get(name, name): value for name, value in values.items()}
+        row_id = to_row_id(form.identify(read_record(named, form, where=key)))
     except DlpipeError:  # bad in its values
         row_id = to_row_id(TEXT_FORM.identify((next(iter(row.whole_texts), key),)))
     return replace(row, row_id=row_id)

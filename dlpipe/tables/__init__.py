@@ -38,6 +38,7 @@ from dlpipe.tables._origins import (
 )
 from dlpipe.tables._parts import PART_ROWS, TablePart, list_parts, read_part
 from dlpipe.tables._preview import Preview, preview
+from dlpipe.tables._quarantine import name_bad_inputs
 from dlpipe.tables._read import check_split, open_files, read_added, read_table, read_table_schema, stream_table
 from dlpipe.tables._remaining import find_remaining, find_remaining_origin, read_remaining
 from dlpipe.tables._removal import (
@@ -182,6 +183,7 @@ __all__ = [
     "locate_features",
     "make_batch",
     "mirror_version",
+    "name_bad_inputs",
     "normalise",
     "open_files",
     "open_row_file",

@@ -206,14 +206,22 @@ def describe_hints(bad: BadSet, hints: Mapping[str, str]) -> list[str]:
 def _make_reader(bad: BadSet, form: RowForm) -> pa.RecordBatchReader:
     import pyarrow as pa
 
-    names = (*OWN_COLUMNS[:3], *_name_inputs(form), *OWN_COLUMNS[3:])
+    names = (*OWN_COLUMNS[:3], *name_bad_inputs(form), *OWN_COLUMNS[3:])
     schema = pa.schema([(name, pa.int64() if name == "line" else pa.string()) for name in names])
     rows = iter(bad.rows())
     return pa.RecordBatchReader.from_batches(schema, _make_batches(rows, schema))
 
 
-def _name_inputs(form: RowForm) -> list[str]:
-    """Return what the quarantine calls the inputs: Delta compares names without their case."""
+def name_bad_inputs(form: RowForm) -> list[str]:
+    """Return what the quarantine calls the inputs: Delta compares names without their case.
+
+    Examples
+    --------
+    >>> from dlpipe.tables import Label
+    >>> columns = Column("Source", "Source", "category"), Column("age", "age", "number")
+    >>> name_bad_inputs(RowForm(columns, Label(("paid",), "class")))
+    ['input_Source', 'age']
+    """
     taken = {column.name.casefold() for column in form.inputs}.union(OWN_COLUMNS)
     names = []
     for column in form.inputs:
