@@ -19,6 +19,13 @@ from dlpipe.tables._append_plan import (
     separate_bad_rows,
     strip_repeats,
 )
+from dlpipe.tables._appended import (
+    AppendedPlaces,
+    count_ingested_rows,
+    describe_unsure,
+    find_appended,
+    stay_first,
+)
 from dlpipe.tables._commit import retry_on_latest
 from dlpipe.tables._forgotten import describe_left_out, read_forgotten
 from dlpipe.tables._form import RowForm
@@ -31,7 +38,7 @@ from dlpipe.tables._settings import Paths, Sources, TableSettings
 from dlpipe.tables._sources import Source, find_sources
 from dlpipe.tables._storage import locate
 from dlpipe.tables._targets import check_target
-from dlpipe.tables._versions import TableVersion, count_ingested_rows
+from dlpipe.tables._versions import TableVersion
 from dlpipe.tables._write import append_rows, replace_rows
 
 if TYPE_CHECKING:
@@ -165,7 +172,7 @@ def _append_to(
     # before the rows: killed in between, the bad ones can be looked at and the same append adds the others
     set_aside = quarantine.commit() if plan.bad else None
     changed = bool(plan.added or plan.filled) or before is None
-    version = _commit(location, before, plan, sources, settings) if changed else before
+    version, kept = _commit(location, before, plan, sources, settings) if changed else (before, [])
     assert version is not None
     return Append(
         table=version,
@@ -176,7 +183,7 @@ def _append_to(
         bad_rows=bad_set.counts,
         quarantine=set_aside,
         new_version=changed,
-        notes=(*describe_sources(sources, settings), *plan.notes, *describe_hints(bad_set, hints)),
+        notes=(*describe_sources(sources, settings), *plan.notes, *describe_hints(bad_set, hints), *kept),
     )
 
 
@@ -186,24 +193,45 @@ def _commit(
     plan: AppendPlan,
     sources: Sequence[Source],
     settings: TableSettings,
-) -> TableVersion:
-    # each commit repeats it: an ingest keeps the rows that come after the first so many
-    form, ingested = settings.form, 0 if before is None else count_ingested_rows(before)
-    metadata = {**make_metadata(sources, settings), INGESTED: str(ingested), APPENDED: str(len(plan.added))}
+) -> tuple[TableVersion, list[str]]:
+    """Return the version that has the rows, and a line where some may have been appended before or not."""
+    metadata = {**make_metadata(sources, settings), APPENDED: str(len(plan.added))}
     if before is None or not plan.filled:
         at = 0 if before is None else before.version + 1
-        return append_rows(location, _to_table(plan.added, form), metadata=metadata, at=at)
+        metadata |= _repeat_ingested(before)
+        return append_rows(location, _to_table(plan.added, settings.form), metadata=metadata, at=at), []
     # all rows anew, in their order, which delta-rs's own updates do not promise
-    return replace_rows(location, _stream_filled(before, plan, form), metadata=metadata, at=before.version + 1)[0]
+    appended = find_appended(before)
+    metadata[INGESTED] = str(before.rows - appended.rows)
+    rows = _stream_filled(before, plan, settings.form, appended)
+    version, _ = replace_rows(location, rows, metadata=metadata, at=before.version + 1)
+    return version, [describe_unsure(before, appended.rows)] if appended.unsure else []
 
 
-def _stream_filled(before: TableVersion, plan: AppendPlan, form: RowForm) -> pa.RecordBatchReader:
-    """Return the rows of the table with the labels and splits that came in for them, and the added rows."""
+def _repeat_ingested(before: TableVersion | None) -> dict[str, str]:
+    """Return what tells an ingest, without a look at earlier commits, that it keeps the rows after so many."""
+    rows = 0 if before is None else count_ingested_rows(before)
+    if rows is None or (before is not None and not stay_first(before, rows)):
+        return {}
+    return {INGESTED: str(rows)}
+
+
+def _stream_filled(
+    before: TableVersion, plan: AppendPlan, form: RowForm, appended: AppendedPlaces
+) -> pa.RecordBatchReader:
+    """Return the rows of the table with the labels and splits that came in for them, and the added rows.
+
+    Those that were appended stand last, wherever another program has put them.
+    """
     import pyarrow as pa
 
     def batches() -> Iterator[pa.RecordBatch]:
-        for batch in stream_table(before, columns=form.columns):
-            yield from _fill_labels(batch, plan.filled, form).to_batches()
+        for chosen in [None] if appended.in_order else [~appended.every, appended.every]:
+            first = 0
+            for batch in stream_table(before, columns=form.columns):
+                part = slice(first, first := first + batch.num_rows)
+                some = batch if chosen is None else batch.filter(pa.array(chosen[part]))
+                yield from _fill_labels(some, plan.filled, form).to_batches()
         yield from _to_table(plan.added, form).to_batches()
 
     return pa.RecordBatchReader.from_batches(form.schema(), batches())

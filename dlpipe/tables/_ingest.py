@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlpipe.errors import BadRows, SchemaMismatch
+from dlpipe.tables._appended import describe_unsure, find_appended
 from dlpipe.tables._commit import retry_on_latest
 from dlpipe.tables._forgotten import describe_left_out
 from dlpipe.tables._form import RowForm, check_form
 from dlpipe.tables._index import Indexer, RowIndex
 from dlpipe.tables._labels import spell_labels
-from dlpipe.tables._metadata import INGESTED, check_columns, make_metadata, read_form
+from dlpipe.tables._metadata import INGESTED, check_columns, is_form_lost, make_metadata, read_form
 from dlpipe.tables._passes import AppendedRows, FirstPass, TableRows, run_first_pass, stream_values
 from dlpipe.tables._quarantine import Quarantine, check_bad_share, describe_bad, describe_hints
 from dlpipe.tables._read import stream_table
@@ -24,7 +25,7 @@ from dlpipe.tables._splits import check_splits, describe_splits, keep_in_train
 from dlpipe.tables._storage import locate
 from dlpipe.tables._targets import check_target
 from dlpipe.tables._text_files import check_text_settings, to_readable
-from dlpipe.tables._versions import TableVersion, count_ingested_rows, table_at
+from dlpipe.tables._versions import TableVersion, table_at
 from dlpipe.tables._write import content_digest, replace_rows
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def ingest(sources: Sources, table: str | Path, *, settings: TableSettings) -> I
     check_splits(placed, settings)
     # before the data: two tables have no common commit, and killed in between, the data table is as it was
     set_aside = quarantine.commit()
-    index, appended, version, new = _commit_rows(locate(table), first_pass, placed)
+    index, appended, version, new, kept = _commit_rows(locate(table), first_pass, placed)
     return Ingest(
         table=version,
         quarantine=set_aside,
@@ -112,6 +113,7 @@ def ingest(sources: Sources, table: str | Path, *, settings: TableSettings) -> I
             *describe_hints(first_pass.bad, hints),
             *first_pass.spelling.notes,
             *describe_splits(index, moved),
+            *kept,
         ),
     )
 
@@ -169,7 +171,7 @@ def describe_table(table: str | Path) -> Ingest:
     check_splits(index, FormSettings(rows=form))
     counts = {
         **_count_rows(index),
-        "appended_rows": version.rows - count_ingested_rows(version),
+        "appended_rows": find_appended(version).rows,
         "profile": _profile_rows(index),
     }
     notes = (*spell_labels(index.count()).notes, *describe_splits(index, {}))
@@ -178,20 +180,21 @@ def describe_table(table: str | Path) -> Ingest:
 
 def _commit_rows(
     location: str, first_pass: FirstPass, placed: RowIndex
-) -> tuple[RowIndex, int, TableVersion, bool]:
+) -> tuple[RowIndex, int, TableVersion, bool, list[str]]:
     """Make ``placed`` and the appended rows that stay the table's content.
 
-    Returns all rows, how many of them were appended, the version, and whether it is a new one.
+    Returns all rows, how many of them were appended, the version, whether it is a new one, and a line where some
+    rows stay of which it cannot be told whether they were appended.
     """
     metadata = {**make_metadata(first_pass.sources, first_pass.settings), INGESTED: str(len(placed))}
 
-    def commit(before: TableVersion | None) -> tuple[RowIndex, int, TableVersion, bool]:
+    def commit(before: TableVersion | None) -> tuple[RowIndex, int, TableVersion, bool, list[str]]:
         # here, since which appended rows there are, and which of them stay, depends on the version before
-        appended = _find_appended(before, placed)
+        appended, notes = _find_appended(before, placed)
         index, _moved = keep_in_train(placed.concat(appended.rows))
         check_splits(index, first_pass.settings)
         rows = TableRows(first_pass, appended, index)
-        return index, len(appended.rows), *_commit_after(before, location, rows, metadata)
+        return index, len(appended.rows), *_commit_after(before, location, rows, metadata), notes
 
     return retry_on_latest(location, commit)
 
@@ -209,34 +212,41 @@ def _commit_after(
     return replace_rows(location, rows.make_reader(), metadata=metadata, at=before.version + 1)
 
 
-def _find_appended(version: TableVersion | None, placed: RowIndex) -> AppendedRows:
+def _find_appended(version: TableVersion | None, placed: RowIndex) -> tuple[AppendedRows, list[str]]:
     """Return the rows that were appended to the table, without those that are the same as one of ``placed``.
 
-    Of a table with other rows, or of another program, nothing stays.
+    Of a table with other rows, or of another program, nothing stays. Where it cannot be told of all rows whether
+    they were appended, a line says so.
     """
     import numpy as np
 
     form = placed.form
-    ours = version is not None and _has_rows_of(version, form)
-    first = count_ingested_rows(version) if ours and version else 0
-    if version is None or not ours or first >= version.rows:
-        return AppendedRows(None, 0, np.zeros(0, bool), Indexer(form).build())
-    rows = _index_rows(version, form, first)
+    found = find_appended(version) if version is not None and _has_rows_of(version, form) else None
+    if version is None or found is None or not found.rows:
+        return AppendedRows(None, 0, np.zeros(0, bool), Indexer(form).build()), []
+    rows = _index_rows(version, form, found.first)
     content = placed.concat(rows).content
     known = np.zeros(len(content), bool)
     known[content[: len(placed)]] = True
-    stays = ~known[content[len(placed) :]]
-    return AppendedRows(version, first, stays, rows.take(stays))
+    stays = found.every[found.first :] & ~known[content[len(placed) :]]
+    notes = [describe_unsure(version, int(stays.sum()))] if found.unsure and stays.any() else []
+    return AppendedRows(version, found.first, stays, rows.take(stays)), notes
 
 
 def _has_rows_of(version: TableVersion, form: RowForm, *, exactly: bool = False) -> bool:
-    """Return whether a version has rows of this form; ``exactly`` if it also has no other columns."""
+    """Return whether a version has rows of this form; ``exactly`` if it also has no other columns.
+
+    Where nobody can say any more what its rows are, its columns tell.
+    """
     there = [name for name, _ in version.columns]
     try:
-        same = read_form(version).has_same_rows(form)
+        if is_form_lost(version):
+            check_columns(version, form)
+        elif not read_form(version).has_same_rows(form):
+            return False
     except SchemaMismatch:
         return False
-    return same and (there == list(form.columns) if exactly else set(form.columns) <= set(there))
+    return there == list(form.columns) if exactly else set(form.columns) <= set(there)
 
 
 def _index_rows(version: TableVersion, form: RowForm, first: int = 0) -> RowIndex:

@@ -16,7 +16,14 @@ from dlpipe.tables._form import TEXT_FORM, RowForm
 from dlpipe.tables._settings import FormSettings, TableSettings
 from dlpipe.tables._sources import Source
 from dlpipe.tables._storage import show_path
-from dlpipe.tables._versions import TableVersion, list_columns, read_commit_info, table_at, try_open
+from dlpipe.tables._versions import (
+    TableVersion,
+    find_restored,
+    list_columns,
+    read_commit_info,
+    table_at,
+    try_open,
+)
 
 INGESTED = "ingested"
 """What a commit calls the number of rows that come from the sources; those after them were appended."""
@@ -68,6 +75,16 @@ def read_form(version: TableVersion) -> RowForm:
             f"and 'label'. Ingest it into another table: --data {show_path(version.path)} --table NAME."
         )
     return TEXT_FORM
+
+
+def is_form_lost(version: TableVersion) -> bool:
+    """Return whether the log no longer has the commit that would say what the rows of a version are."""
+    for info in _walk_commits(version):
+        if "dlpipe.form" in info or _is_overwrite(info):
+            return False
+        if not info.keys() - {"version"}:
+            return True
+    return False
 
 
 def read_last_settings(location: str) -> FormSettings:
@@ -133,9 +150,13 @@ def describe_rows(form: RowForm) -> str:
 
 
 def _walk_commits(version: TableVersion) -> Iterator[dict[str, Any]]:
-    """Yield what each commit records, from this version down."""
-    for number in range(version.version, -1, -1):
-        yield {**read_commit_info(version.path, number), "version": number}
+    """Yield what each commit records, from this version down; what a restore took back is passed over."""
+    number = version.version
+    while number >= 0:
+        info = read_commit_info(version.path, number)
+        yield {**info, "version": number}
+        restored = find_restored(version.path, number, info)
+        number = number - 1 if restored is None else restored
 
 
 def _is_append(info: Mapping[str, Any]) -> bool:

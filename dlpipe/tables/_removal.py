@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from dlpipe.delta import cast_views
 from dlpipe.durable import write_beside
 from dlpipe.errors import DlpipeError, MarkMoved, StorageUnavailable
+from dlpipe.tables._appended import count_ingested_rows
 from dlpipe.tables._attempt import DataFiles, LiveFile
 from dlpipe.tables._commit import CommitTerms, list_live_files, retry_on_latest, write_and_commit
 from dlpipe.tables._digest import ContentDigest
@@ -39,7 +40,6 @@ from dlpipe.tables._storage import (
 from dlpipe.tables._targets import DAY, to_delta_schema
 from dlpipe.tables._versions import (
     TableVersion,
-    count_ingested_rows,
     find_commit_time,
     open_table,
     read_commit_info,
@@ -311,7 +311,9 @@ def _count_ingested(
         return {}
     if not any(f"dlpipe.{INGESTED}" in read_commit_info(before.path, at) for at in range(before.version + 1)):
         return {}
-    first, start, gone = count_ingested_rows(before), 0, 0
+    if (first := count_ingested_rows(before)) is None:
+        return {}
+    start, gone = 0, 0
     for file in live:
         if hit := found.get(file.name):
             gone += sum(start + place < first for place in hit.places)

@@ -254,18 +254,32 @@ def read_log_lines(location: str, version: int) -> list[bytes]:
         return []
 
 
-def count_ingested_rows(version: TableVersion) -> int:
-    """Return how many of the rows of this version, the first ones, an ingest put there; others were appended.
+def find_restored(location: str, number: int, info: Mapping[str, Any]) -> int | None:
+    """Return the version whose rows a commit brought back; ``None`` where it did not, or does not say which.
 
-    Each ingest and append records it; appends of other programs, which do not, are passed over.
+    Parameters
+    ----------
+    location : str
+    number : int
+        The version of the commit.
+    info : mapping
+        What it says of itself.
     """
-    for number in range(version.version, -1, -1):
-        info = read_commit_info(version.path, number)
-        if "dlpipe.ingested" in info:
-            return int(info["dlpipe.ingested"])
-        if info.get("operationParameters", {}).get("mode") != "Append":
-            return int(info.get("dlpipe.rows", version.rows))
-    return version.rows
+    if info.get("operation") != "RESTORE":
+        return None
+    terms = info.get("operationParameters") or {}
+    version, at = str(terms.get("version") or ""), str(terms.get("datetime") or "")
+    if version.isdecimal() and int(version) < number:
+        return int(version)
+    if at.isdecimal():  # of another program it may be a time without a zone
+        earlier = range(number - 1, -1, -1)
+        return next((one for one in earlier if _is_made_by(location, one, int(at))), None)
+    return None
+
+
+def _is_made_by(location: str, number: int, milliseconds: int) -> bool:
+    info = read_commit_info(location, number)
+    return bool(info) and find_commit_time(info) <= milliseconds
 
 
 def _open_version(location: str, version: int, *, latest: int) -> DeltaTable:
