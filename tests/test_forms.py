@@ -38,6 +38,7 @@ from dlpipe.tables import (
     table_at,
     write_table,
 )
+from dlpipe.tables._splits import choose_split
 from dlpipe.task.text_classification import TextClassData
 
 TEXT = Column("text", "review", "text", setting="text_column")
@@ -545,6 +546,22 @@ def test_different_things_may_have_the_same_inputs(tmp_path):
         write_csv(tmp_path / "b.csv", header, [*rows, [99, 1.5, "Rome", "red", "", "b"]]), tmp_path / "t"
     )
     assert (again.new_rows, again.known_rows, again.bad_rows) == (1, 120, {})
+
+
+def test_things_with_the_same_inputs_go_to_train_together(tmp_path):
+    """One of them is the only row of its class, which the hash had put into test."""
+    form = RowForm((Column("age", "age", "number"),), TABULAR.label, repeats=True)
+    settings = make_settings(form)
+    age = next(
+        at for at in range(400) if choose_split("data", form.identify((float(at),)), {"data"}, settings) == "test"
+    )
+    rows = [[at, "ab"[at % 2]] for at in range(200)] + [[age, "rare"], [age, "a"], [age, "b"]]
+    source = write_csv(tmp_path / "a.csv", ("age", "kind"), rows)
+    done = ingest(Sources(data=source), tmp_path / "t", settings=settings)
+    same = [row for row in read_table(done.table).to_pylist() if row["age"] == age]
+    assert len(same) == (4 if age < 200 else 3)
+    assert {row["split"] for row in same} == {"train"}
+    assert [note for note in done.notes if note.endswith("moved were 'rare' (1 row).")]
 
 
 # --- the quarantine of any form

@@ -131,9 +131,10 @@ def keep_in_train(rows: RowIndex, *, there: Iterable[str] = ()) -> tuple[RowInde
         if not len(candidates) or (split[candidates] == train).any():
             continue
         nearest = candidates[rows.to_positions()[candidates].argmax()]
-        moving = of_class & (rows.content == rows.content[nearest])
+        # whatever their labels: the same inputs never stand on both sides of a split
+        moving = rows.by_hash & (split != NONE) & (rows.content == rows.content[nearest])
         split[moving] = train
-        moved[label] = int(moving.sum())
+        moved[label] = int((of_class & moving).sum())
     return replace(rows, split=split), moved
 
 
