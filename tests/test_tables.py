@@ -34,6 +34,7 @@ from dlpipe.tables import (
     commit_parts,
     delete_table,
     find_commit,
+    find_rows,
     find_staged_parts,
     history,
     ingest,
@@ -335,6 +336,30 @@ def test_concurrent_appends_all_arrive_with_exact_counts(tmp_path):
     assert sorted(version.version for version in made) == list(range(18))
     assert all(version.rows == version.version + 1 for version in made)
     assert sorted(read_table(table_at(tmp_path / "p"))["n"].to_pylist()) == list(range(18))
+
+
+def test_rows_of_a_writer_that_lost_a_race_are_found_at_its_own_commit(tmp_path, monkeypatch):
+    """Another program's commit comes in between what a writer wrote and what it commits."""
+    import dlpipe.tables._commit as committing
+
+    path, commit = tmp_path / "t", committing.try_commit
+    write_table(path, pa.table({"row_id": ["first"]}))
+
+    def lose(*args, **options):
+        monkeypatch.setattr(committing, "try_commit", commit)
+        write_table(path, pa.table({"row_id": ["other"]}))
+        return commit(*args, **options)
+
+    monkeypatch.setattr(committing, "try_commit", lose)
+    version = write_table(path, pa.table({"row_id": ["mine"]}), key={"of": "me"})
+    found = {
+        row_id: [row.version for row in find_rows(version, "row_id", row_id, columns=[])]
+        for row_id in ("first", "other", "mine")
+    }
+    assert found == {"first": [0], "other": [1], "mine": [2]}
+    assert [row.version for row in find_rows(version, "row_id", "mine", columns=[], added_by=2)] == [2]
+    assert read_table(version)["row_id"].to_pylist() == ["first", "other", "mine"]
+    assert len(list(path.glob("*.parquet"))) == 3
 
 
 def test_failure_after_the_commit_does_not_lose_it(tmp_path, monkeypatch):

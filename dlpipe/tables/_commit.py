@@ -20,7 +20,7 @@ from urllib.parse import unquote
 from dlpipe.attempt import find_attempt
 from dlpipe.errors import DlpipeError, MarkMoved, StorageUnavailable
 from dlpipe.tables._attempt import DataFiles, LiveFile, try_commit
-from dlpipe.tables._storage import explain_storage_errors, filesystem, show_path, sync_files
+from dlpipe.tables._storage import explain_storage_errors, filesystem, rename_file, show_path, sync_files
 from dlpipe.tables._targets import DAY, Mode, check_schema, open_or_check_empty, to_delta_schema
 from dlpipe.tables._versions import (
     TableVersion,
@@ -188,6 +188,7 @@ def _commit(location: str, files: DataFiles, terms: CommitTerms) -> tuple[TableV
         _check_unmoved(table, location, terms)
         before = None if table is None else to_version(table, location)
         version = _describe_next_version(before, location, files, terms)
+        files = _name_after(version.version, location, files)
         metadata, moved = _make_custom_metadata(version, files, terms), list_transactions(terms, version.version)
         if try_commit(
             table,
@@ -209,6 +210,23 @@ def _commit(location: str, files: DataFiles, terms: CommitTerms) -> tuple[TableV
         f"Others wrote to {show_path(location)} at each of {COMMIT_ATTEMPTS} attempts; nothing was committed. "
         "Try again."
     )
+
+
+def _name_after(number: int, location: str, files: DataFiles) -> DataFiles:
+    """Return the files, named after the version that they are to be committed as.
+
+    Their names were made before anything was written, and others may have committed since. Rows that only move to
+    other files keep the version in the names of these.
+    """
+    prefix = f"{number:020}{files.prefix[20:]}"
+    if prefix == files.prefix:
+        return files
+    names = [prefix + name[len(prefix) :] if name.startswith(files.prefix) else name for name in files.names]
+    moved = [(old, new) for old, new in zip(files.names, names, strict=True) if old != new]
+    for old, new in moved:
+        rename_file(location, old, new)
+    sync_files(location, [new for _, new in moved])
+    return replace(files, prefix=prefix, names=tuple(names))
 
 
 def _find_done(location: str, files: DataFiles, terms: CommitTerms) -> TableVersion | None:
@@ -297,10 +315,12 @@ def _remove_uncommitted(location: str, prefix: str) -> None:
         # the commit may stand at any version since the prefix was made: other writers came in between
         versions = range(int(prefix[:20]), 0 if table is None else table.version() + 1)
         # Ctrl-C can arrive after the commit and before it was noted
-        if any(read_commit_info(location, version).get("dlpipe.commit") == prefix for version in versions):
+        made = (str(read_commit_info(location, version).get("dlpipe.commit")) for version in versions)
+        # by the random part: rows that move to other files keep the version in the names of these, and files are
+        # renamed where others commit first
+        if any(commit[20:] == prefix[20:] for commit in made):
             return
         storage = filesystem(location)
         for file in storage.get_file_info(FileSelector(".")):
-            # by the random part: rows that move to other files keep the version in the names of these
             if file.base_name[20:].startswith(prefix[20:]):
                 storage.delete_file(file.base_name)

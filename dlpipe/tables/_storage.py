@@ -125,6 +125,15 @@ def copy_file(location: str, source: str, target: str) -> None:
     link_or_copy(Path(location, source), Path(location, target))
 
 
+def rename_file(location: str, source: str, target: str) -> None:
+    """Give a file of a table another name; in an object store, which has no such thing, it is copied."""
+    if is_remote(location):
+        copy_file(location, source, target)
+        filesystem(location).delete_file(source)
+        return
+    os.rename(Path(location, source), Path(location, target))
+
+
 def link_or_copy(source: str | Path, target: str | Path) -> None:
     """Give a file a second name, or copy it where the file system has no hard links."""
     try:
