@@ -74,6 +74,28 @@ def test_what_names_nothing_is_an_error_and_no_traceback(history: History) -> No
             assert done.stderr.startswith("Error: "), (text, done.stderr)
 
 
+FOREIGN = ["TrainFlow/17", "nightly", "", "../../etc/x", "a/b/c/d/e/f"]
+
+
+@pytest.mark.parametrize("value", FOREIGN)
+def test_a_version_whose_tags_another_program_wrote_names_no_task_and_stops_nothing(
+    history: History, value: str
+) -> None:
+    history.register("TrainFlow/17", history.ingest("TrainFlow/17"))
+    history.client.create_registered_model("theirs")
+    tags = {"metaflow.pathspec": value, "metaflow.task": value}
+    history.client.create_model_version("theirs", "nowhere", tags=tags)
+    graph = look("models:/theirs/1")
+    assert not graph.edges
+    assert "its tags name no task that trained it" in {text for some in graph.unknown.values() for text in some}
+    for command in (["check"], ["export", "--to", "told.jsonl"]):
+        done = CliRunner().invoke(main, ["lineage", *command])
+        assert isinstance(done.exception, SystemExit | None), done.exception
+        assert done.exit_code == (1 if command == ["check"] else 0)  # the runs of this history are not there
+        assert "theirs" not in done.stdout
+    assert "theirs" in (history.folder / "told.jsonl").read_text()
+
+
 @pytest.mark.parametrize("at", ["9999-12-31T23:59:59-23:00", "0001-01-01T00:00:00+10:00"])
 def test_a_moment_that_no_calendar_has_in_utc_is_none(history: History, at: str) -> None:
     rows = history.ingest("TrainFlow/17")

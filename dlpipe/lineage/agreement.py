@@ -14,11 +14,10 @@ from dlpipe.bridge.outcomes import RunOutcome
 from dlpipe.bridge.reading import RunReading
 from dlpipe.lineage.catalog import Catalog
 from dlpipe.lineage.graph import Edge
-from dlpipe.lineage.indexed_models import REGISTERED_BY, TRAINED_BY
 from dlpipe.lineage.indexed_tables import TableIndex
 from dlpipe.lineage.models import parse_model_node
 from dlpipe.lineage.nodes import Node
-from dlpipe.lineage.tasks import make_run_node, make_task_node
+from dlpipe.lineage.tasks import find_registration, find_training, make_run_node, make_task_node
 from dlpipe.registry import MADE_FROM, ModelVersion, classifier_name
 from dlpipe.tracking import open_store
 
@@ -176,9 +175,8 @@ def _add_versions(
 ) -> None:
     """Add what the tags of versions say, as far as their runs are known to both."""
     for node, version in versions.items():
-        named = [
-            str(make_run_node(version.tags[tag])) for tag in (TRAINED_BY, REGISTERED_BY) if tag in version.tags
-        ]
+        keys = filter(None, (find_training(version.tags), find_registration(version.tags)))
+        named = [str(make_run_node(key)) for key in keys]
         edges = {Edge(node, "made by", make_run_node(run)) for run in named if run in runs}
         # of a training and a registration in different runs, each side names in its way which one made it
         (mlflow.says if len(edges) == 1 else mlflow.allows).update(edges)

@@ -13,11 +13,10 @@ from dlpipe.errors import DlpipeError, RunNotFound, TableVersionNotFound, Tracki
 from dlpipe.lineage.agreement import compare_graphs
 from dlpipe.lineage.catalog import TableRecord
 from dlpipe.lineage.graph import Edge, Facts
-from dlpipe.lineage.indexed_models import REGISTERED_BY, TRAINED_BY
 from dlpipe.lineage.nodes import Node
 from dlpipe.lineage.records import Records
 from dlpipe.lineage.tables import make_table_node
-from dlpipe.lineage.tasks import make_run_node
+from dlpipe.lineage.tasks import find_registration, find_training, make_run_node
 from dlpipe.lineage.version_uses import find_uses
 from dlpipe.registry import CHAMPION, MADE_FROM, read_uses
 
@@ -235,7 +234,7 @@ def _check_models(records: Records, outcome: RunOutcome) -> Iterator[Finding]:
                     "dangling", outcome.pathspec, f"{model.role} {model}, which the registry does not have"
                 )
             continue
-        named = [make_run_node(version.tags[name]) for name in (TRAINED_BY, REGISTERED_BY) if name in version.tags]
+        named = find_training(version.tags) or find_registration(version.tags)
         # a run that registers what an earlier one has registered finds it, and so made it, too
         if model.role == "made" and not named:
             yield Finding("missing", node.id, f"{outcome.pathspec} made it, and its tags name no run")
@@ -258,7 +257,7 @@ def _find_unnamed_models(records: Records, runs: set[str]) -> Iterator[Finding]:
     """Yield versions that name a run which does not know of them."""
     made: dict[str, set[str] | None] = {}
     for node, version in records.models.list_versions():
-        registered_by = version.tags.get(REGISTERED_BY) or version.tags.get(TRAINED_BY)
+        registered_by = find_registration(version.tags) or find_training(version.tags)
         run = str(make_run_node(registered_by)) if registered_by else ""
         if run not in runs:
             continue  # of no run, or of a deleted one, which is said as such

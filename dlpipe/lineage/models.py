@@ -16,7 +16,7 @@ from dlpipe.lineage.indexed_models import REGISTERED_BY, TRAINED_BY, ModelIndex
 from dlpipe.lineage.moves import describe_count, describe_deletion, describe_move, read_time
 from dlpipe.lineage.nodes import OF_TABLES, Node
 from dlpipe.lineage.reader import Reader
-from dlpipe.lineage.tasks import make_task_node
+from dlpipe.lineage.tasks import find_registration, find_training, make_task_node
 from dlpipe.redaction import show_address
 from dlpipe.registry import (
     CHAMPION,
@@ -233,7 +233,7 @@ class ModelReader(Reader):
             return
         if "delta.table" not in version.tags:
             yield "its tags do not say what it was trained on"
-        if TRAINED_BY not in version.tags:
+        if not find_training(version.tags):
             yield "its tags name no task that trained it"
 
     def list_versions(self) -> Iterator[tuple[Node, ModelVersion]]:
@@ -284,7 +284,7 @@ class ModelReader(Reader):
             return
         yield Edge(node, "points to", Node("model", node.name, move.after))
         version = self.find_version(Node("model", node.name, move.after)) if move.how == "gate" else None
-        if version and (task := version.tags.get(REGISTERED_BY)):
+        if version and (task := find_registration(version.tags)):
             yield Edge(node, "moved by", *make_task_node(task))
 
 
@@ -312,9 +312,9 @@ def find_version_origins(node: Node, version: ModelVersion) -> Iterator[Edge]:
         yield Edge(node, "trained on", table)
         yield Edge(node, "evaluated on", table)
     # a companion has the training task of its classifier, which made neither it nor its files
-    if (trained_by := tags.get(TRAINED_BY)) and made_from is None:
-        yield Edge(node, "made by", *make_task_node(f"{trained_by}/{tags.get('metaflow.attempt', '0')}"))
-    if registered_by := tags.get(REGISTERED_BY):
+    if (trained_by := find_training(tags)) and made_from is None:
+        yield Edge(node, "made by", *make_task_node(trained_by))
+    if registered_by := find_registration(tags):
         task, attempt = make_task_node(registered_by)
         yield Edge(node, "made by", task, ", ".join(filter(None, ("registered", attempt))))
 

@@ -13,7 +13,7 @@ from dlpipe.lineage.indexed_files import FileIndex
 from dlpipe.lineage.indexed_tables import TableIndex
 from dlpipe.lineage.nodes import OF_TABLES, SHORT, Kind, Node
 from dlpipe.lineage.reader import Reader
-from dlpipe.lineage.tasks import make_task_node
+from dlpipe.lineage.tasks import make_task_node, read_attempt
 
 VERSION = re.compile(r"(?P<table>.+?)(@v(?P<version>\d+))?")
 TABLE_SOURCE = re.compile(r"(?P<table>.+)@v(?P<version>\d+)")
@@ -81,7 +81,7 @@ class TableReader(Reader):
             yield Edge(node, "ingested from", self.make_source_node(source), split)
         if node.kind == "table" and builds_on_former(commit) and number - 1 in record.commits:
             yield Edge(node, "appended to", make_table_node(record, number - 1))
-        if made_by := commit.get("made_by"):
+        if made_by := read_attempt(commit.get("made_by")):
             yield Edge(node, "made by", *make_task_node(made_by))
 
     def find_results(self, node: Node) -> Iterator[Edge]:
@@ -148,7 +148,7 @@ class TableReader(Reader):
             return
         if "rows" not in commit:
             yield "another program committed it, and does not say of what"
-        elif "made_by" not in commit:
+        elif not read_attempt(commit.get("made_by")):
             yield "no task is named that committed it: that was before dlpipe recorded tasks, or outside a flow"
 
     def find_node(self, location: str, version: int, kind: Kind = "table") -> Node:

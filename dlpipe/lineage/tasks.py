@@ -2,7 +2,42 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
+from dlpipe.lineage.indexed_models import REGISTERED_BY, TRAINED_BY
 from dlpipe.lineage.nodes import Node
+
+ATTEMPT = re.compile(r"[A-Za-z_]\w*/\w[\w.-]*/\w+/\w[\w.-]*/\d+")
+
+
+def read_attempt(key: object) -> str:
+    """Return the key of an attempt that a tag or a commit names; empty for what another program wrote there.
+
+    Examples
+    --------
+    >>> read_attempt("TrainFlow/17/train/4/0"), read_attempt("TrainFlow/17"), read_attempt(None)
+    ('TrainFlow/17/train/4/0', '', '')
+    """
+    return key if isinstance(key, str) and ATTEMPT.fullmatch(key) else ""
+
+
+def find_training(tags: Mapping[str, str]) -> str:
+    """Return the key of the attempt that trained a version; empty where its tags name none.
+
+    Examples
+    --------
+    >>> find_training({"metaflow.pathspec": "TrainFlow/7/train/3", "metaflow.attempt": "1"})
+    'TrainFlow/7/train/3/1'
+    >>> find_training({"metaflow.pathspec": "TrainFlow/7"})
+    ''
+    """
+    return read_attempt(f"{tags.get(TRAINED_BY)}/{tags.get('metaflow.attempt', '0')}")
+
+
+def find_registration(tags: Mapping[str, str]) -> str:
+    """Return the key of the attempt that registered a version; empty where its tags name none."""
+    return read_attempt(tags.get(REGISTERED_BY))
 
 
 def make_task_node(key: str) -> tuple[Node, str]:

@@ -14,8 +14,8 @@ from dlpipe.bridge.totals import TaskTotals
 from dlpipe.errors import TrackingUnavailable
 from dlpipe.lineage import Edge, Node, Records
 from dlpipe.lineage.catalog import LOGS
-from dlpipe.lineage.indexed_models import REGISTERED_BY, TRAINED_BY
 from dlpipe.lineage.tables import make_table_node
+from dlpipe.lineage.tasks import find_registration, find_training, read_attempt
 from dlpipe.openlineage.datasets import Datasets, get_name
 from dlpipe.openlineage.naming import name_node
 
@@ -49,7 +49,7 @@ class Outputs:
         found: dict[str, list[Node]] = defaultdict(list)
         for record in self.records.catalog.list_records():
             for number, commit in record.commits.items() if record.kind not in LOGS else ():
-                found[str(commit.get("made_by") or "")].append(make_table_node(record, number))
+                found[read_attempt(commit.get("made_by"))].append(make_table_node(record, number))
         for node, version in self.records.models.list_versions():
             found[find_maker(version.tags)].append(node)
         self.check_registry()
@@ -123,9 +123,7 @@ def find_maker(tags: Mapping[str, str]) -> str:
     >>> find_maker({"metaflow.pathspec": "TrainFlow/7/train/3", "metaflow.attempt": "1"})
     'TrainFlow/7/train/3/1'
     """
-    if REGISTERED_BY in tags:
-        return tags[REGISTERED_BY]
-    return f"{tags[TRAINED_BY]}/{tags.get('metaflow.attempt', '0')}" if TRAINED_BY in tags else ""
+    return find_registration(tags) or find_training(tags)
 
 
 def find_attempt(edge: Edge) -> str:

@@ -161,6 +161,15 @@ def test_what_flows_and_the_bridge_leave_agrees(made: Path) -> None:
     assert list_problems() == []
 
 
+def test_versions_whose_tags_another_program_wrote_are_of_no_run(kept: Path) -> None:
+    client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
+    client.create_registered_model("theirs")
+    for value in ("nightly", find_runs()[1]):
+        tags = {"metaflow.pathspec": value, "metaflow.task": value}
+        client.create_model_version("theirs", "nowhere", tags=tags)
+    assert list_problems() == []
+
+
 def move_task(runs: list[str]) -> str:
     keys = MlflowClient(os.environ["MLFLOW_TRACKING_URI"]).search_runs(
         [e.experiment_id for e in MlflowClient(os.environ["MLFLOW_TRACKING_URI"]).search_experiments()],
