@@ -11,13 +11,14 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Sequence
 
 from dlpipe.bridge.follow import wait_for_launcher
 from dlpipe.bridge.marks import find_marks
 from dlpipe.bridge.mirroring import format_error
 from dlpipe.bridge.reading import RunReading
 from dlpipe.collector import collect_seldom
-from dlpipe.errors import RunNotFound, SettingError
+from dlpipe.errors import DlpipeError, RunNotFound, SettingError
 from dlpipe.lineage import Records
 from dlpipe.openlineage.collecting import make_run_group
 from dlpipe.openlineage.exporting import Export, export_events, tell
@@ -33,6 +34,8 @@ SHARE = 0.05
 """Of one core, at most, for looking at a run in which little happens."""
 GIVE_UP_SECONDS = 3600.0
 """So long after the run a receiver that does not answer is asked again."""
+MOST_FAULTS = 4
+"""So often what no waiting mends, such as a record that cannot be read, may stop it after the run."""
 
 
 def main(pathspec: str, closed: str = "") -> None:
@@ -55,6 +58,8 @@ def main(pathspec: str, closed: str = "") -> None:
         return
     try:
         telling.look(closed=closed)
+        if telling.refused:
+            find_marks(pathspec).note_receiver(describe_refused(telling.refused))
     except Exception as error:  # the next task tells it, or `dlpipe lineage export`
         find_marks(pathspec).note_receiver(format_error(error))
 
@@ -67,10 +72,16 @@ class Telling:
     pathspec : str
         Flow and run.
     receiver : Receiver
+
+    Attributes
+    ----------
+    refused : list of str
+        Why the receiver did not take an event, for each.
     """
 
     def __init__(self, pathspec: str, receiver: Receiver) -> None:
         self.pathspec, self.receiver = pathspec, receiver
+        self.refused: list[str] = []
         self._reading = RunReading(pathspec)
         self._told: set[str] = set()
 
@@ -90,15 +101,34 @@ class Telling:
         keys = {event.key for event in group.list_events()}
         if not keys <= self._told:
             with self.receiver.hold() as told:
-                tell(self.receiver, told, [group], Export(self.receiver.address, 0, []))
+                done = Export(self.receiver.address, 0, [])
+                tell(self.receiver, told, [group], done)
+            self.refused = done.refused  # whatever was refused before was tried again
             self._told = keys
         return snapshot.status != "RUNNING"
+
+    def tell_rest(self) -> None:
+        """Tell all that the receiver was not told yet, of this run and of others."""
+        self.refused = export_events(self.receiver).refused
+
+
+def describe_refused(refused: Sequence[str]) -> str:
+    """Return how many events a receiver did not take, and why the first one; nothing where it took all.
+
+    Examples
+    --------
+    >>> describe_refused(["http://catalog does not take an event (status 422)"])
+    '1 event was not taken: http://catalog does not take an event (status 422)'
+    """
+    if not refused:
+        return ""
+    return f"{'1 event was' if len(refused) == 1 else f'{len(refused):,} events were'} not taken: {refused[0]}"
 
 
 def follow(telling: Telling) -> None:
     """Tell of the run until it has ended, then what else was not told yet."""
     mark = find_marks(telling.pathspec)
-    wait, deadline, gone = 0.0, 0.0, False
+    wait, deadline, faults, gone = 0.0, 0.0, 0, False
     while True:
         if not gone and wait_for_launcher(wait):
             gone, deadline = True, time.monotonic() + GIVE_UP_SECONDS
@@ -108,11 +138,11 @@ def follow(telling: Telling) -> None:
         try:
             ended = telling.look(launcher_gone=gone)
             if gone and ended:
-                export_events(telling.receiver)
-            mark.note_receiver("")
+                telling.tell_rest()
+            mark.note_receiver(describe_refused(telling.refused))
             if gone and ended:
                 return
-            took = time.process_time() - began
+            took, faults = time.process_time() - began, 0
             wait = INTERVAL if gone else min(max(INTERVAL, took / SHARE), LONGEST)
         except RunNotFound:  # it has only just begun, or was deleted meanwhile
             wait = INTERVAL
@@ -121,7 +151,8 @@ def follow(telling: Telling) -> None:
         except Exception as error:  # an outage that may pass, or files that are being written
             mark.note_receiver(format_error(error))
             wait = min(max(INTERVAL, wait * 2), OUTAGE)
-            if gone and time.monotonic() > deadline:
+            faults += not isinstance(error, DlpipeError | OSError)
+            if gone and (time.monotonic() > deadline or faults >= MOST_FAULTS):
                 return
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -159,6 +162,37 @@ def test_a_catalog_that_was_down_hears_of_a_whole_run_from_the_process_beside_it
     (used,) = told.find(f"{failed}/part[0] 0 COMPLETE")["inputs"]  # that trained, and made nothing yet
     assert (used["name"].rpartition("/")[2], used["facets"]["version"]["datasetVersion"]) == ("notes", "0")
     assert told.find(f"{failed}/start COMPLETE").get("inputs", []) == []
+
+
+def follow(run: str, folder: Folder, where: Path) -> str:
+    """Tell of a run that has ended, and return what is said beside it afterwards."""
+    wait_until(lambda: not find_processes(folder, "dlpipe.openlineage.follow"), "its own teller has ended")
+    command = [sys.executable, "-m", "dlpipe.openlineage.follow", run]
+    subprocess.run(command, cwd=where, env=folder.environment, stdin=subprocess.DEVNULL, check=True, timeout=120)
+    note = where / ".metaflow" / run / "_bridge/openlineage"
+    return note.read_text() if note.exists() else ""
+
+
+def test_events_that_a_catalog_does_not_take_are_said_beside_the_run(
+    failed: str, folder: Folder, tmp_path: Path
+) -> None:
+    for word, taken in ((failed, False), ("\n", True)):
+        with receiving(tmp_path / f"got-{taken}", RECEIVER_REFUSES=word) as picky:
+            told = Folder(folder.folder, {**folder.variables, "DLPIPE_OPENLINEAGE": picky.address})
+            said = follow(failed, told, folder.folder)
+        assert bool(re.match(r"\d+ events were not taken: http.* \(status 422, not this one\)", said)) != taken, (
+            said
+        )
+        assert (said == "") == taken
+
+
+def test_a_record_that_cannot_be_read_does_not_keep_the_process_beside_a_run_for_an_hour(
+    failed: str, folder: Folder, tmp_path: Path
+) -> None:
+    shutil.copytree(folder.folder / ".metaflow", tmp_path / ".metaflow")
+    (tmp_path / ".metaflow" / failed / "_meta/_self.json").write_text("{")
+    told = Folder(tmp_path, {**folder.variables, "DLPIPE_OPENLINEAGE": "told.jsonl"})
+    assert "Error: " in follow(failed, told, tmp_path)
 
 
 def test_what_looks_like_a_credential_is_not_told(failed: str, receiver: Receiver) -> None:
