@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import json
+import logging
 import os
 import pickle
 import shutil
@@ -32,11 +33,14 @@ from searching import search_files
 from stores import keep_runs_in, untouched_environment
 from texts import reviews
 
+from dlpipe.bridge.marks import find_state_root
 from dlpipe.cli import main
 from dlpipe.forgetting.contents import blank_content
 from dlpipe.forgetting.databases import clean_database
 from dlpipe.forgetting.words import Needles
 from dlpipe.lineage import Records, check_records
+from dlpipe.orchestrator.logfile import logging_to
+from dlpipe.orchestrator.state import state_folder
 from dlpipe.registry import resolve
 from dlpipe.scratch import open_scratch
 from dlpipe.serving.journal import Writer, find_journals, make_line
@@ -509,6 +513,34 @@ def test_artifacts_pages_and_databases_lose_the_text_and_nothing_else(history):
     assert read["shown"]["worst"][0]["text"] == "_ _ _ _ _ _."
     assert read["ids"].tolist() == ["_", ids[1]]
     assert history.client.get_experiment("0").tags["note"] == "they wrote _ _ _ _ _ _. again"
+
+
+def test_what_is_logged_while_and_after_a_text_is_taken_out_stays_in_the_log(history):
+    history.ingest("TrainFlow/17")
+    state = state_folder()
+    state.mkdir(exist_ok=True)
+    with logging_to(state):
+        runs = [state / "attempts/7/log", find_state_root() / "TrainFlow/17/_bridge/points/train%2F1"]
+        for run in runs:
+            run.parent.mkdir(parents=True)
+        held = [os.open(run, os.O_WRONLY | os.O_CREAT | os.O_APPEND) for run in runs]
+        log = logging.getLogger("dlpipe.orchestrator")
+        log.warning("run 7 failed: bad row %s", RARE[1])
+        for descriptor in held:
+            os.write(descriptor, b"\xff of \xc3\x9c: " + RARE[1].encode() + b"\n")
+        sizes = [run.stat().st_size for run in runs]
+        forget("--text", RARE[1], "--apply", "--purge", "--yes")
+        log.warning("run 8 failed: the disk is full")
+        for descriptor in held:
+            os.write(descriptor, b"epoch 2\n")
+            os.close(descriptor)
+    assert [line.partition("failed: ")[2] for line in (state / "scheduler.log").read_text().splitlines()] == [
+        "bad row ___________'_ ________ ___ ___ __ ____",
+        "the disk is full",
+    ]
+    for run, size in zip(runs, sizes, strict=True):
+        assert run.read_bytes() == b"\xff of \xc3\x9c: ___________'_ ________ ___ ___ __ ____\nepoch 2\n"
+        assert run.stat().st_size == size + len("epoch 2\n")
 
 
 def test_parquet_files_of_the_user_are_listed_and_those_of_mlflow_cleaned(history):

@@ -26,6 +26,7 @@ from dlpipe.forgetting.reading import NotSearched
 from dlpipe.forgetting.words import BLANK, Needles
 
 BASE64 = re.compile(r"[A-Za-z0-9+/]{80,}={0,2}")
+BASE64_BYTES = re.compile(BASE64.pattern.encode())
 GZIP, ZIP, PICKLE = b"\x1f\x8b\x08", b"PK\x03\x04", b"\x80"
 UNPACKING_ERRORS = (
     ValueError,
@@ -84,6 +85,33 @@ def blank_content(content: bytes, needles: Needles, *, depth: int = 0) -> bytes:
     if "\x00" in text[:4096]:
         return _overwrite(content, needles)
     return _blank_text(text, content, needles)
+
+
+def overwrite_plain(content: bytes, needles: Needles) -> bytes | None:
+    """Return the content with each word that is found overwritten, byte for byte; ``None`` where it is packed.
+
+    The same object where it has nothing of what is looked for.
+
+    Examples
+    --------
+    >>> overwrite_plain(b"bad row: A fine old film!", Needles.from_texts(["a fine old film"]))
+    b'bad row: _ ____ ___ ____!'
+    """
+    if content.startswith((GZIP, ZIP, PARQUET, PICKLE)) or content[257:262] == b"ustar":
+        return None
+    made = BASE64_BYTES.sub(lambda match: _overwrite_base64(match[0], needles), content)
+    made = _overwrite(made, needles)
+    return content if made == content else made
+
+
+def _overwrite_base64(packed: bytes, needles: Needles) -> bytes:
+    try:
+        content = base64.b64decode(packed, validate=True)
+        content.decode()
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        return packed
+    made = _overwrite(content, needles)
+    return packed if made == content else base64.b64encode(made)
 
 
 def _explain(error: Exception) -> str:

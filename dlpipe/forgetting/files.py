@@ -17,6 +17,7 @@ from dlpipe.durable import PART, write_beside
 from dlpipe.errors import DlpipeError, StorageUnavailable
 from dlpipe.forgetting.contents import blank_content
 from dlpipe.forgetting.examples import EXAMPLES, leave_out_examples
+from dlpipe.forgetting.held import overwrite_file
 from dlpipe.forgetting.reading import Misses, NotSearched, read, read_each
 from dlpipe.forgetting.words import Needles
 from dlpipe.redaction import show_address
@@ -24,6 +25,10 @@ from dlpipe.scratch import PREFIX
 
 WHOLE = ("model", "checkpoint")
 """What would be another model with a word less."""
+HELD = ("state", "log")
+"""Among these are files to which a process that lives appends, and those of which one has read a part."""
+JOURNAL = ".journal"
+"""How files end of which servers bring the lines into tables."""
 DATABASES = (".db", ".db-wal", ".db-shm", ".db-journal", ".sqlite")
 NOT_LOOKED_INTO = frozenset({"__pycache__", "node_modules", "site-packages", "lost+found"})
 
@@ -97,7 +102,8 @@ class Roots:
             for found in folder.list_objects():
                 yield _name_mlflow_file(found.path), found
         for path in _walk(self.state, misses):
-            yield "state", path
+            if path.suffix != JOURNAL:
+                yield "state", path
 
     def list_folders(self) -> Iterator[Path]:
         """Yield every folder of this project that dlpipe writes files to."""
@@ -218,6 +224,10 @@ def find_vocabularies(roots: Roots, needles: Needles) -> Iterator[Path | StoredO
 def clean_file(found: FoundIn, needles: Needles) -> bool:
     """Take out of a file what is looked for, in one step; return whether something was."""
     path = found.path
+    if found.what in HELD and isinstance(path, Path) and path.name not in EXAMPLES:
+        done = overwrite_file(path, needles)
+        if done is not None:
+            return done
     try:
         if (before := read(path)) is None or (after := _change(found.what, path, before, needles)) is before:
             return False
