@@ -35,8 +35,11 @@ from texts import reviews
 
 from dlpipe.bridge.marks import find_state_root
 from dlpipe.cli import main
+from dlpipe.forgetting.asked import find_asked
+from dlpipe.forgetting.choosing import RowChooser
 from dlpipe.forgetting.contents import blank_content
 from dlpipe.forgetting.databases import clean_database
+from dlpipe.forgetting.waiting import settle_logs
 from dlpipe.forgetting.words import Needles
 from dlpipe.lineage import Records, check_records
 from dlpipe.orchestrator.logfile import logging_to
@@ -44,6 +47,7 @@ from dlpipe.orchestrator.state import state_folder
 from dlpipe.registry import resolve
 from dlpipe.scratch import open_scratch
 from dlpipe.serving.journal import Writer, find_journals, make_line
+from dlpipe.serving.log_commits import adopt_journals, commit_files
 from dlpipe.serving.log_rows import dump, make_request_rows
 from dlpipe.tables import (
     FORGOTTEN,
@@ -415,7 +419,7 @@ def test_what_a_dead_server_left_in_its_journal_is_brought_to_its_table_and_take
 
 def test_a_server_that_lives_is_waited_for(history, monkeypatch):
     make_history(history)
-    monkeypatch.setattr("dlpipe.forgetting.forgetting.WAIT_SECONDS", 0.5)
+    monkeypatch.setattr("dlpipe.forgetting.waiting.WAIT_SECONDS", 0.5)
     writer = Writer(find_journals())
     written = writer.begin("reviews_requests")
     written.append(make_line(ask("d", RARE[2])))
@@ -424,6 +428,86 @@ def test_a_server_that_lives_is_waited_for(history, monkeypatch):
     writer.close()
     forget("--text", RARE[2], "--apply", "--yes")
     assert not any(row["text"] == RARE[2] for row in read_all("reviews_requests"))
+
+
+def leave(table: str, *lines: bytes, torn: bytes = b"") -> None:
+    """Leave the journal of a server that was killed."""
+    writer = Writer(find_journals())
+    written = writer.begin(table)
+    written.append(b"".join([*map(make_line, lines), torn]))
+    written.close()
+    os.close(writer._lock)
+
+
+def test_a_short_text_in_a_dead_servers_journal_goes_with_its_label_and_does_not_come_back(history):
+    make_history(history)
+    history.append("short.csv", 'review,sentiment\n"Bad film","negative"\n')
+    leave("reviews_requests", ask("d", "bad  film"), ask("f", "a bad film"), torn=b"12345678 [true")
+    labels = [[REQUEST.replace("a", letter), 0, "negative", "", "", 1.8e9, 1] for letter in "df"]
+    leave("reviews_feedback", *map(dump, labels))
+    forget("--text", "Bad film", "--apply", "--purge", "--yes")
+    adopt_journals(find_journals())  # as the next server does
+    for name in ("reviews_requests", "reviews_feedback"):
+        there = {row["request_id"] for row in read_all(name)}
+        assert [label[0] in there for label in labels] == [False, True]
+
+
+@pytest.mark.parametrize("text", ["Bad film", RARE[0]])
+def test_in_a_dead_servers_journal_is_a_label_for_what_stands_in_a_table(history, text):
+    make_history(history)
+    history.append("short.csv", 'review,sentiment\n"Bad film","negative"\n')
+    model = history.register("TrainFlow/17", table_at("reviews"))
+    history.answer(model, request=REQUEST.replace("a", "d"), text=text)
+    leave("reviews_feedback", dump([REQUEST.replace("a", "d"), 0, "negative", "", "", 1.8e9, 1]))
+    forget("--text", text, "--apply", "--yes")
+    adopt_journals(find_journals())
+    assert REQUEST.replace("a", "d") not in {row["request_id"] for row in read_all("reviews_feedback")}
+
+
+def test_a_request_without_its_text_in_a_dead_servers_journal_goes(history):
+    make_history(history)
+    leave("reviews_requests", ask("d", hashlib.sha256(b"Bad film").hexdigest(), texts=False))
+    forget("--text", "Bad film", "--apply", "--yes")
+    adopt_journals(find_journals())
+    assert REQUEST.replace("a", "d") not in {row["request_id"] for row in read_all("reviews_requests")}
+
+
+def test_a_server_that_was_asked_something_else_in_the_same_words_is_not_waited_for(history):
+    make_history(history)
+    writer = Writer(find_journals())
+    written = writer.begin("reviews_requests")
+    for letter, part in (("d", "Wilhelmina Throckmorton wept at"), ("e", "the zither wept at Wilhelmina")):
+        written.append(make_line(ask(letter, part)))
+    assert json.loads(forget("--text", RARE[0], "--json").stdout)["journals"] == 0
+    assert "waiting" not in forget("--text", RARE[0], "--apply", "--yes").output
+    writer.close()
+
+
+def test_a_server_that_is_asked_the_same_again_and_again_is_not_waited_for_without_end(history, monkeypatch):
+    make_history(history)
+    monkeypatch.setattr("dlpipe.forgetting.waiting.WAIT_SECONDS", 20.0)
+    writer, numbers = Writer(find_journals()), iter(range(10_000))
+    first = writer.begin("reviews_requests")
+    first.append(make_line(ask("d", RARE[2])))
+    ends = threading.Event()
+
+    def go_on() -> None:
+        there = first
+        while not ends.wait(0.05):
+            following = writer.begin("reviews_requests")
+            following.append(make_line(ask(f"d{next(numbers)}", RARE[2])))
+            there.close()
+            commit_files([there.file])
+            there = following
+
+    server = threading.Thread(target=go_on)
+    server.start()
+    try:
+        settle_logs(RowChooser(find_asked(Records(), [], [RARE[2]], read_forgotten())), say=print)
+    finally:
+        ends.set()
+        server.join()
+    assert not first.file.path.exists()
 
 
 def test_rows_that_others_append_meanwhile_stay(history):

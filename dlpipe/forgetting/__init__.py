@@ -9,10 +9,12 @@ choosing   which rows of a table are meant
 reach      what rows have reached:
 learnt     the models that had them
 files      files beside tables
+held       files that others write to meanwhile
 reading    what of them was not searched
 databases  databases of MLflow and the scheduler
 examples   the rows that registered models are known by
 sources    the user's own files
+waiting    what servers have in their journals
 forgetting doing it
 """
 

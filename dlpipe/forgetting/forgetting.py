@@ -7,27 +7,25 @@ then what cannot be undone. The last files to go are those by which the rows are
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dlpipe.errors import DlpipeError, MarkMoved, ServerRefused
+from dlpipe.errors import DlpipeError, MarkMoved
 from dlpipe.forgetting.asked import AskedRow
 from dlpipe.forgetting.databases import clean_database, find_databases
 from dlpipe.forgetting.files import clean_file, find_own, find_roots
 from dlpipe.forgetting.learnt import LearntModel
 from dlpipe.forgetting.leftovers import delete_leftovers
-from dlpipe.forgetting.reach import Reach, ReachedTable, count_waiting, find_tables
+from dlpipe.forgetting.reach import Reach, ReachedTable, find_tables
 from dlpipe.forgetting.reading import Misses
 from dlpipe.forgetting.sources import cut_lines, find_source_rows, has_lines
+from dlpipe.forgetting.waiting import settle_logs
 
 if TYPE_CHECKING:
     from dlpipe.lineage import Records
     from dlpipe.tables import Forgetting
 
-WAIT_SECONDS = 60.0
-"""How long a server is given to bring what it was asked into its table; it does so every five seconds."""
 ROUNDS = 5
 
 
@@ -101,7 +99,7 @@ def forget(
     begun = begin_forgetting(told, who=who)
     done = Forgotten(begun.record, len(begun.digests))
     say(f"record {begun.record}: from now on nothing takes in {count_rows(len(begun.digests))}")
-    settle_logs(reach, say=say)
+    settle_logs(reach.chooser, say=say)
     for _ in range(ROUNDS):
         tables = list(find_tables(_read_anew(records, reach), reach.chooser, []))
         stuck = _remove(tables, done, say)
@@ -172,33 +170,6 @@ def _count_removed(records: Records, begun: Forgetting) -> dict[str, int]:
         if count := count_removed_rows(record.location, begun.record, since=begun.at):
             counts[record.name] = counts.get(record.name, 0) + count
     return counts
-
-
-def settle_logs(reach: Reach, *, say: Callable[[str], None]) -> None:
-    """Wait until what servers were asked is in their tables; what dead ones left is brought there.
-
-    Raises
-    ------
-    ServerRefused
-        When it is not within a minute.
-    """
-    from dlpipe.serving.journal import find_journals
-    from dlpipe.serving.log_commits import adopt_journals
-
-    if not count_waiting(reach.chooser):
-        return
-    say("waiting until the requests of servers are in their tables")
-    until = time.monotonic() + WAIT_SECONDS
-    while True:
-        adopt_journals(find_journals())
-        if not count_waiting(reach.chooser):
-            return
-        if time.monotonic() > until:
-            raise ServerRefused(
-                f"A server keeps requests with these texts in its journal ({find_journals()}), and did not bring "
-                "them into its table within a minute. Look at its page for the reason, or end it, and try again."
-            )
-        time.sleep(0.2)
 
 
 def _remove(tables: Sequence[ReachedTable], done: Forgotten, say: Callable[[str], None]) -> set[str]:

@@ -20,6 +20,7 @@ from dlpipe.forgetting.leftovers import find_leftovers
 from dlpipe.forgetting.own_words import find_own_words
 from dlpipe.forgetting.reading import Misses
 from dlpipe.forgetting.sources import find_cuttable
+from dlpipe.forgetting.waiting import find_waiting
 from dlpipe.scratch import find_busy_scratch
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def find_reach(records: Records, rows: Sequence[AskedRow], *, say: Say) -> Reach
     elsewhere_tables = tuple(_find_elsewhere(records))
     chooser.own_words = find_own_words(records, chooser, roots.experiments)
     # before the tables: what a server brings into one meanwhile is then found twice, and not missed
-    waiting = count_waiting(chooser)
+    waiting = len(find_waiting(chooser))
     problems: list[str] = []
     tables = tuple(find_tables(records, chooser, problems))
     say("looking at models")
@@ -296,20 +297,11 @@ def _find_checkpoints(models: Sequence[LearntModel], roots: Roots) -> Iterator[s
             yield run
 
 
-def count_waiting(chooser: RowChooser) -> int:
-    """Return how many files of a server's journal have something and are not in a table yet."""
-    from dlpipe.serving.journal import find_journals, list_all_files
-
-    files = list_all_files(find_journals())
-    return sum(chooser.needles.may_be_in(b"\n".join(file.read())) for file in files)
-
-
 __all__ = [
     "FEEDBACK",
     "REQUESTS",
     "Reach",
     "ReachedTable",
-    "count_waiting",
     "find_reach",
     "find_tables",
 ]
