@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,6 +25,7 @@ from texts import reviews, write_csv
 from dlpipe.cli import main
 from dlpipe.errors import NodeAmbiguous, SettingError
 from dlpipe.lineage import Graph, Records, walk
+from dlpipe.lineage.indexed_files import UNSURE
 from dlpipe.tables import Sources, ingest, table_at
 from dlpipe.task.text_classification import TextClassData
 
@@ -72,6 +74,29 @@ def test_what_names_nothing_is_an_error_and_no_traceback(history: History) -> No
             assert (done.exit_code, done.stdout) == (1, ""), (text, done.output)
             assert isinstance(done.exception, SystemExit), (text, done.exception)
             assert done.stderr.startswith("Error: "), (text, done.stderr)
+
+
+def test_a_file_whose_name_is_no_utf8_has_a_lineage_in_every_form(history: History) -> None:
+    name = os.fsdecode(b"caf\xe9.csv")
+    write_csv(history.folder / "films.csv", reviews()[:60] + reviews()[-60:]).rename(name)
+    rows = ingest(Sources(data=name), "odd", settings=TextClassData()).table
+    history.register("TrainFlow/17", rows, name="odd")
+    seen = "caf\\udce9.csv"
+    for node in ("odd@v0", "models:/odd/1", name, f"{name}:3"):
+        for form in ([], ["--dot"], ["--json"], ["--graphml"], ["--html", "page.html"]):
+            done = CliRunner().invoke(main, ["lineage", node, *form])
+            assert done.exit_code == 0, (node, form, done.output, done.exception)
+            told = Path("page.html").read_text() if "--html" in form else done.stdout
+            assert seen in told.replace("\\\\", "\\"), (node, form, told)
+    for command in (["check"], ["export", "--to", "told.jsonl"]):
+        done = CliRunner().invoke(main, ["lineage", *command])
+        assert isinstance(done.exception, SystemExit | None), done.exception
+    time.sleep(UNSURE / 1e9)  # from now on the index says whether the file has changed
+    looks = [look("odd@v0", direction="up") for _ in range(2)]
+    assert not any(facts.gone for node, facts in looks[1].facts.items() if node.kind == "file")
+    Path(name).write_text("other")
+    looked = look("odd@v0", direction="up")
+    assert any(facts.gone for node, facts in looked.facts.items() if node.kind == "file")
 
 
 FOREIGN = ["TrainFlow/17", "nightly", "", "../../etc/x", "a/b/c/d/e/f"]

@@ -10,6 +10,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from dlpipe.lineage.graph import Facts, Graph
 from dlpipe.lineage.nodes import Node
+from dlpipe.terminal import make_visible
 from dlpipe.time_formats import format_iso
 
 NOT_IN_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -94,8 +95,12 @@ def _list_graphml(graph: Graph) -> Iterator[str]:
 def _list_data(of: str, values: dict[str, Any]) -> Iterator[str]:
     for name, value in values.items():
         if value:
-            yield f'      <data key="{of}-{name}">{escape(NOT_IN_XML.sub("", str(value)))}</data>'
+            yield f'      <data key="{of}-{name}">{escape(_to_xml(str(value)))}</data>'
 
 
 def _to_attribute(text: str) -> str:
-    return quoteattr(NOT_IN_XML.sub("", text))
+    return quoteattr(_to_xml(text))
+
+
+def _to_xml(text: str) -> str:
+    return NOT_IN_XML.sub("", make_visible(text))

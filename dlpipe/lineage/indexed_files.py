@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from dlpipe.errors import DlpipeError
 from dlpipe.lineage.index import Addition, Index, NewUnit, Unit, to_number
+from dlpipe.terminal import make_visible
 
 BLOCK = 1024
 """Lines of a unit."""
@@ -57,7 +58,7 @@ class FileIndex:
     def _look_at(self, name: str, digest: str) -> str:
         from dlpipe.tables import find_source_again
 
-        place = f"file {os.path.abspath(name)}"
+        place = f"file {make_visible(os.path.abspath(name))}"  # SQLite takes no name that is no UTF-8
         before, stamp = self.index.read_mark(place), _read_stamp(name)
         seen = json.dumps([stamp, digest])
         if stamp is not None and seen == before:
