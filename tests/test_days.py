@@ -18,6 +18,7 @@ from dlpipe.errors import MarkMoved, SchemaMismatch
 from dlpipe.tables import (
     Mark,
     append_by_day,
+    find_first_kept_day,
     read_mark,
     read_table,
     stream_table,
@@ -101,6 +102,7 @@ def test_days_that_are_over_go_and_the_others_stay(tmp_path):
     assert tidied is not None
     assert tidied.rows == 3
     assert sorted(read_table(tidied)["asked"].to_pylist()) == [1, 2, 3]
+    assert str(find_first_kept_day(table)) == "2026-02-01"
     tidy_days(table, keep_days=2, now=NOON + 3601)
     assert len(data_files(table)) == 2  # the rows of that day are on the disk no more
     everything = tidy_days(table, keep_days=1, now=NOON + 30 * 86400)

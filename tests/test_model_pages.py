@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from made_up_lineage import History, list_ids
+from deltalake import DeltaTable
+from made_up_lineage import REQUEST, History, list_ids
 from stores import keep_runs_in, untouched_environment
 
 from dlpipe.cli import main
@@ -15,7 +17,8 @@ from dlpipe.lineage import Records, check_records, renew_pages
 from dlpipe.registry import MADE_FROM, ModelVersion, resolve
 from dlpipe.registry.descriptions import describe_companion, record_verdict
 from dlpipe.registry.verdicts import RecordedVerdict
-from dlpipe.tables import TableVersion, delete_table
+from dlpipe.serving.log_rows import dump, make_request_rows
+from dlpipe.tables import TableVersion, append_by_day, delete_table, locate, table_at, tidy_days
 
 
 @pytest.fixture
@@ -123,6 +126,32 @@ def test_a_description_that_is_not_ours_and_a_version_of_another_program_stay_as
     renew_pages(Records())
     assert read_page(history) == ["Ours."]
     assert not history.client.get_model_version("other", "1").tags
+
+
+def list_differences() -> list[str]:
+    return [str(found) for found in check_records(Records()) if found.problem == "differs"]
+
+
+@pytest.mark.parametrize("age", [0, 40])
+def test_answers_of_days_that_a_log_keeps_no_more_are_no_fault_and_others_that_are_missing_are(
+    history: History, model: ModelVersion, age: int
+) -> None:
+    now = time.time()
+    for number, days in enumerate((40, 40, age)):
+        line = [True, f"{REQUEST[:-1]}{number}", "predict", model.name, model.version, "", "torch", "champion", ""]
+        line += [200, "", now - days * 86400, 3.0, [4], ["a fine film"], [{"predicted": "positive"}]]
+        append_by_day("reviews_requests", make_request_rows([dump(line)]))
+    renew_pages(Records())
+    tidy_days("reviews_requests", keep_days=30)
+    assert table_at("reviews_requests").rows == (1 if age == 0 else 0)
+    assert list_differences() == []
+    DeltaTable(locate("reviews_requests")).delete()
+    if age == 0:  # which nobody would take out in time
+        (found,) = list_differences()
+        assert "its page tells of 3 answers to requests" in found
+        assert "there are 0" in found
+    renew_pages(Records())
+    assert list_differences() == []
 
 
 def test_a_page_that_tells_of_what_is_not_there_any_more_is_found_and_mended(

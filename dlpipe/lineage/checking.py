@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import date
 from typing import TYPE_CHECKING, Literal
 
 from dlpipe.bridge.marks import find_marks
@@ -17,13 +18,14 @@ from dlpipe.lineage.nodes import Node
 from dlpipe.lineage.records import Records
 from dlpipe.lineage.tables import make_table_node
 from dlpipe.lineage.tasks import find_registration, find_training, make_run_node
-from dlpipe.lineage.version_uses import find_uses
-from dlpipe.registry import CHAMPION, MADE_FROM, read_uses
+from dlpipe.lineage.version_uses import REQUESTS, find_uses
+from dlpipe.registry import CHAMPION, MADE_FROM, Use, read_uses
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 Problem = Literal["dangling", "missing", "differs"]
+DAY = 86_400_000
 OUTSIDE = ("file", "line")
 """What is nobody's to keep but the user's: that a file was changed or removed is no fault of a record."""
 
@@ -271,16 +273,35 @@ def _find_unnamed_models(records: Records, runs: set[str]) -> Iterator[Finding]:
 
 def find_page_problems(records: Records) -> Iterator[Finding]:
     """Yield uses that pages of versions tell of and that are not there; what one does not tell yet is no fault."""
+    kept_from = _find_kept_from(records)
     for node, version in records.models.list_versions():
         told = read_uses(version.tags)
         if not told.uses:
             continue
-        there = {(use.what, use.where): use.count for use in find_uses(records, node).uses}
+        there = {(use.what, use.where): use for use in find_uses(records, node).uses}
         for use in told.uses:
-            if (count := there.get((use.what, use.where), 0)) < use.count:
+            known = there.get((use.what, use.where), replace(use, count=0, last=0))
+            if (count := known.count) < use.count and not _is_old(use, known, kept_from):
                 now = f"there are {count:,}" if use.where else "it is not there"
                 text = f"its page tells of {use}, and {now}: `dlpipe bridge sync` brings it up to date"
                 yield Finding("differs", node.id, text)
+
+
+def _is_old(use: Use, known: Use, kept_from: Mapping[str, int]) -> bool:
+    """Return whether the requests that are not there any more are of days that a log keeps no more."""
+    if use.what != REQUESTS or use.where not in kept_from:
+        return False
+    return use.last <= known.last or use.last < kept_from[use.where]  # else the newest ones are missing
+
+
+def _find_kept_from(records: Records) -> dict[str, int]:
+    """Return from when on logs keep requests that have lost older days, in milliseconds since 1970, by name."""
+    from dlpipe.tables import find_first_kept_day
+
+    days = {
+        record.name: find_first_kept_day(record.location) for record in records.catalog.list_records("requests")
+    }
+    return {name: (day - date(1970, 1, 1)).days * DAY for name, day in days.items() if day}
 
 
 def count_problems(found: Iterable[Finding]) -> dict[Problem, int]:

@@ -4,7 +4,7 @@ from dlpipe.tables._append import Append, append
 from dlpipe.tables._append_plan import to_row_id
 from dlpipe.tables._changes import LoggedCommit, has_commit, list_commits, list_files, read_commit, read_groups
 from dlpipe.tables._commit import Mark, retry_on_latest
-from dlpipe.tables._days import append_by_day, list_days, prepare_appends, tidy_days
+from dlpipe.tables._days import append_by_day, find_first_kept_day, list_days, prepare_appends, tidy_days
 from dlpipe.tables._deletion import (
     check_deletable,
     delete_folder,
@@ -160,6 +160,7 @@ __all__ = [
     "find_commit",
     "find_deleted",
     "find_first_commit",
+    "find_first_kept_day",
     "find_remaining",
     "find_remaining_origin",
     "find_row_origin",

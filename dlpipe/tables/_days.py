@@ -10,7 +10,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 TIDY = "tidy"
 """The mark that a tidying moves to its time, in seconds: it says when files were last taken out."""
+KEPT_FROM = "kept-from"
+"""The mark that a tidying moves to the first day that it keeps, as an ordinal, when it takes out older ones."""
 TIDY_SECONDS = 3600.0
 """Between two tidyings; who reads a version has so long before its files are deleted."""
 MANY_FILES = 8
@@ -127,13 +129,21 @@ def tidy_days(path: str | Path, *, keep_days: int = 0, now: float | None = None)
     mark = Mark(TIDY, last, int(now))
     version: TableVersion | None = None
     plans: list[tuple[Sequence[LiveFile], Sequence[LiveFile]]] = [(few, few) for few in merged]
+    kept = read_mark(location, KEPT_FROM)
+    kept_from = Mark(KEPT_FROM, kept, max(kept or 0, day.toordinal()))
     for removed, rows in [(old, []), *plans] if old else plans:
         try:
-            version = _replace_files(location, removed, rows, mark)
+            version = _replace_files(location, removed, rows, [mark] if rows else [mark, kept_from])
         except (MarkMoved, TableVersionNotFound):  # another process is doing it, or did
             return version
         mark = Mark(TIDY, mark.after, int(now))
     return version
+
+
+def find_first_kept_day(path: str | Path) -> date | None:
+    """Return the day before which tidying has taken out rows of a table of days; None where it has taken none."""
+    first = read_mark(path, KEPT_FROM)
+    return None if first is None else date.fromordinal(first)
 
 
 def _choose_merged(files: Sequence[LiveFile], today: str) -> list[list[LiveFile]]:
@@ -155,7 +165,7 @@ def _choose_merged(files: Sequence[LiveFile], today: str) -> list[list[LiveFile]
 
 
 def _replace_files(
-    location: str, removed: Sequence[LiveFile], kept: Sequence[LiveFile], mark: Mark
+    location: str, removed: Sequence[LiveFile], kept: Sequence[LiveFile], marks: Sequence[Mark]
 ) -> TableVersion:
     """Take files out of the table, and put the rows of ``kept`` among them into a new one, in one commit."""
     import pyarrow as pa
@@ -169,7 +179,7 @@ def _replace_files(
         batches = _read_files(to_version(table, location), names)
         return _write_days(location, prefix, [(kept[0].day, batches)] if kept else [], schema)
 
-    terms = CommitTerms(marks=[mark], by_day=True, removed=removed, metadata={"tidied": str(len(removed))})
+    terms = CommitTerms(marks=marks, by_day=True, removed=removed, metadata={"tidied": str(len(removed))})
     return write_and_commit(location, schema, write, terms)[0]
 
 
