@@ -376,6 +376,8 @@ def test_a_compaction_by_another_program_changes_no_lineage(history: History) ->
     for table in ("reviews", "reviews_predictions"):
         DeltaTable(f"tables/{table}").optimize.compact()
     assert spell(look(f"reviews#{row}")) == before
+    history.append("later.csv", 'review,sentiment\n"a dull film","negative"\n')
+    assert [str(node) for node in Records().find(f"reviews#{row}")] == [f"reviews@v0#{row}"]
 
 
 def test_a_model_that_was_deleted_is_named_with_who_deleted_it(history: History) -> None:

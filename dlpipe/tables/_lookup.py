@@ -25,10 +25,13 @@ class FoundRow:
         The version whose commit wrote it; ``None`` in a file of another program, such as one that compacted.
     values : mapping
         Of the columns that were asked for.
+    file : str
+        Where it stands, under the folder of the table.
     """
 
     version: int | None
     values: Mapping[str, Any]
+    file: str = ""
 
 
 def find_rows(
@@ -95,4 +98,4 @@ def find_rows(
                 fragment = fragment.subset(row_group_ids=sorted(groups[fragment.path]))
             for batch in files.scan(fragment, columns=names, rows=65536, where=wanted):
                 for values in batch.select(list(columns)).to_pylist():
-                    yield FoundRow(int(name[1]) if name else None, values)
+                    yield FoundRow(int(name[1]) if name else None, values, fragment.path)

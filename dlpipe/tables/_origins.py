@@ -101,8 +101,8 @@ def find_row_origin(
         return None
     split = found.values.get("split")
     while True:
-        # a file of another program, which compacted, does not say since when it has the row
-        wrote = at.version if found.version is None else found.version
+        # the name of a file of another program, which compacted, does not say which commit wrote it
+        wrote = _find_writer(at, found.file) if found.version is None else found.version
         commit = read_commit(version.path, wrote) if wrote else None
         if not wrote or not _may_be_older(commit.facts if commit else {}, wrote, version.path, row_id):
             return RowOrigin(wrote, labelled, split)
@@ -118,6 +118,16 @@ def find_row_origin(
         if before.values.get("label") is None and found.values.get("label") is not None:
             labelled = wrote
         found = before
+
+
+def _find_writer(version: TableVersion, file: str) -> int:
+    """Return the commit that wrote a file of a version; the first one that the log still has where it does not say."""
+    number = version.version
+    while number and (commit := read_commit(version.path, number)):
+        if file in commit.added and commit.facts["operation"] != "RESTORE":
+            return number
+        number -= 1
+    return min(number + 1, version.version) if number else 0
 
 
 def _pass_forgettings(location: str, number: int) -> int:
