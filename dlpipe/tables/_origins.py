@@ -121,7 +121,7 @@ def find_row_origin(
 
 
 def _find_writer(version: TableVersion, file: str) -> int:
-    """Return the commit that wrote a file of a version; the first one that the log still has where it does not say."""
+    """Return the commit that wrote a file of a version; where the log does not say, the first one that it has."""
     number = version.version
     while number and (commit := read_commit(version.path, number)):
         if file in commit.added and commit.facts["operation"] != "RESTORE":
