@@ -14,6 +14,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,7 +42,7 @@ from dlpipe.forgetting.contents import blank_content
 from dlpipe.forgetting.databases import clean_database
 from dlpipe.forgetting.waiting import settle_logs
 from dlpipe.forgetting.words import Needles
-from dlpipe.lineage import Records, check_records
+from dlpipe.lineage import Node, Records, check_records
 from dlpipe.orchestrator.logfile import logging_to
 from dlpipe.orchestrator.state import state_folder
 from dlpipe.registry import resolve
@@ -280,6 +281,18 @@ def test_after_a_record_was_lifted_models_are_those_that_had_the_row(history):
     assert list_taught(f"{again}#{row_id}") == {"models:/reviews/2": f"train split of v{again.version}"}
     (old,) = Records().find(f"reviews@v0#{row_id}")
     assert [str(edge.result) for edge in Records().find_results(old)] == ["models:/reviews/1"]
+
+
+def test_between_a_forgetting_and_its_lift_lineage_says_that_the_row_is_forgotten(history):
+    rows = history.ingest("TrainFlow/17", rows=[*reviews()[:60], (RARE[0], "positive"), *reviews()[-60:]])
+    row_id = find_id(rows, RARE[0])
+    forget(f"reviews#{row_id}", "--apply", "--purge", "--yes")
+    between = int(time.time() * 1000) + 1
+    time.sleep(0.01)
+    forget("--lift", read_forgotten().records[0].record)
+    row = Node("row", rows.path, 0, row_id)
+    for until, said in ((between, True), (None, False)):
+        assert ("on request, by record" in Records(until).describe(row).gone) == said, until
 
 
 def test_a_forgotten_row_taught_no_model_of_another_table_that_had_it(history):

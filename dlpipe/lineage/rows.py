@@ -138,13 +138,16 @@ class RowReader(Reader):
 
     @cached_property
     def forgotten(self) -> ForgottenRows:
-        """Which rows were forgotten by the moment that is asked about."""
+        """Which rows were forgotten by the moment that is asked about, and not allowed to come back by then."""
         from dlpipe.tables import read_forgotten
 
         until = self.catalog.until
         known = read_forgotten()
-        early = tuple(record for record in known.records if until is None or record.at <= until)
-        return replace(known, records=early)
+        if until is None:
+            return known
+        early = (record for record in known.records if record.at <= until)
+        then = (replace(record, lifted_at=None) if (record.lifted_at or 0) > until else record for record in early)
+        return replace(known, records=tuple(then))
 
     def _describe_row(self, node: Node) -> Facts:
         from dlpipe.tables import table_at

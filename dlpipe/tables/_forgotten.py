@@ -13,7 +13,7 @@ import secrets
 import time
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dlpipe.tables._form import RowForm, Values
@@ -44,8 +44,8 @@ class Forgetting:
         The keyed digest of each row, with what is told of it: tables, models.
     done : mapping or None
         What was done; ``None`` where it has not come to its end.
-    lifted : bool
-        Whether the rows may come back.
+    lifted_at : int or None
+        From when on the rows may come back, in milliseconds since 1970; ``None`` where they may not.
     """
 
     record: str
@@ -53,7 +53,12 @@ class Forgetting:
     who: str
     digests: Mapping[str, Mapping[str, Any]]
     done: Mapping[str, Any] | None = None
-    lifted: bool = False
+    lifted_at: int | None = None
+
+    @property
+    def lifted(self) -> bool:
+        """Whether the rows may come back."""
+        return self.lifted_at is not None
 
 
 @dataclass(frozen=True)
@@ -106,8 +111,8 @@ def read_forgotten() -> ForgottenRows:
             made[row["record"]] = Forgetting(row["record"], row["at"], row["who"], digests)
         elif before is not None:
             done = details if row["event"] == DONE else before.done
-            lifted = before.lifted or row["event"] == LIFTED
-            made[row["record"]] = Forgetting(before.record, before.at, before.who, before.digests, done, lifted)
+            lifted_at = row["at"] if row["event"] == LIFTED and not before.lifted else before.lifted_at
+            made[row["record"]] = replace(before, done=done, lifted_at=lifted_at)
     salts = tuple(bytes.fromhex(salt) for salt in dict.fromkeys(row["salt"] for row in rows))
     banned = {digest: record for record in made.values() if not record.lifted for digest in record.digests}
     return ForgottenRows(tuple(made.values()), salts, banned)
