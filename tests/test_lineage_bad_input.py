@@ -192,8 +192,8 @@ def test_a_table_of_another_program_has_rows_and_answers_all_the_same(history: H
     rows = table_at("foreign")
     history.predict("PredictFlow/9", history.register("TrainFlow/17", rows), rows, list_ids(rows))
     found = spell(look("foreign#1-x", direction="down"))
-    assert "models:/reviews/1 trained on foreign@v2#1-x" in found
-    assert "reviews_predictions@v0#1-x scored foreign@v2#1-x" in found
+    assert "models:/reviews/1 trained on foreign@v1#1-x" in found
+    assert "reviews_predictions@v0#1-x scored foreign@v1#1-x" in found
     (problems,) = look("foreign@v1", direction="up", depth=1).unknown.values()
     assert "another program committed it" in problems[0]
 
