@@ -151,15 +151,16 @@ class BucketFolder:
         )
 
     def list_objects(self) -> Iterator[StoredObject]:
-        """Yield each object, by its key."""
+        """Yield each object, by its key; the folders that consoles make are none."""
         place = urlsplit(self.address)
         prefix = f"{place.path.strip('/')}/".lstrip("/")
         with self.explain_errors():
             pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=place.netloc, Prefix=prefix)
             for page in pages:
                 for entry in page.get("Contents", ()):
-                    path = PurePosixPath(entry["Key"].removeprefix(prefix))
-                    yield StoredObject(self, place.netloc, entry["Key"], path, entry["Size"])
+                    if not entry["Key"].endswith("/"):
+                        path = PurePosixPath(entry["Key"].removeprefix(prefix))
+                        yield StoredObject(self, place.netloc, entry["Key"], path, entry["Size"])
 
     @contextmanager
     def explain_errors(self) -> Iterator[None]:

@@ -710,7 +710,10 @@ def test_files_of_metaflow_and_mlflow_in_a_bucket_lose_the_text_and_keep_what_is
             "artifacts/far/models/m-2/artifacts/example.json": json.dumps(
                 {**example, "rows": [RARE[0]] * 2}
             ).encode(),
+            "artifacts/far/inside/models/m-1/artifacts/vocab.json": b'{"good": 1, "throckmorton": 2}',
             "artifacts/farther/of_others.json": json.dumps([RARE[0]]).encode(),
+            "metaflow/": b"",  # as consoles make folders
+            "artifacts/far/": b"",
         }
         for key, content in put.items():
             client.put_object(Bucket=BUCKET, Key=key, Body=content, Metadata=noted, ContentType="a/b")
@@ -733,10 +736,42 @@ def test_files_of_metaflow_and_mlflow_in_a_bucket_lose_the_text_and_keep_what_is
             "artifacts/far/inside/models/m-1/artifacts/example.json": json.dumps(
                 {"rows": [{"text": "soup"}], "outputs": [[2.0]]}, indent=1
             ).encode(),
-            "artifacts/farther/of_others.json": put["artifacts/farther/of_others.json"],
+            **{key: put[key] for key in put if key.endswith(("vocab.json", "of_others.json", "/"))},
         }
         again = json.loads(forget(f"reviews#{ids[0]}", "--json").stdout)
         assert again["tables"] == again["files"] == []
+
+
+def test_models_of_an_experiment_within_the_folder_of_another_keep_their_vocabulary(history):
+    ids = make_history(history)
+    for name in ("art", "art/films"):
+        MlflowClient().create_experiment(name.replace("/", "-"), artifact_location=str(history.folder / name))
+    words = b'{"good": 1, "throckmorton": 2}'
+    vocabulary, listed = (
+        Path("art/films/models/m-1/artifacts/vocab.json"),
+        Path("art/films/run/artifacts/words.json"),
+    )
+    for path in (vocabulary, listed):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(words)
+    said = forget(f"reviews#{ids[0]}", "--apply", "--purge", "--yes").output
+    assert (vocabulary.read_bytes(), listed.read_bytes()) == (words, b'{"good": 1, "_": 2}')
+    assert str(vocabulary) in said
+
+
+def test_files_of_all_experiments_are_searched_however_many_there_are(history):
+    ids = make_history(history)
+    location = history.folder / "art"
+    first = MlflowClient().create_experiment("first", artifact_location=str(location))
+    location.mkdir()
+    (location / "rows.json").write_text(json.dumps([RARE[0]]))
+    many = [(1000 + number, f"more-{number}", "elsewhere", "active", 2**42, 2**42) for number in range(1000)]
+    columns = "experiment_id, name, artifact_location, lifecycle_stage, creation_time, last_update_time"
+    with sqlite3.connect(history.folder / "mlflow.db") as database:
+        database.executemany(f"insert into experiments ({columns}) values (?, ?, ?, ?, ?, ?)", many)
+    assert first not in {found.experiment_id for found in MlflowClient().search_experiments(max_results=1000)}
+    forget(f"reviews#{ids[0]}", "--apply", "--purge", "--yes")
+    assert json.loads((location / "rows.json").read_text()) == ["_ _ _ _ _ _."]
 
 
 def test_what_killed_commands_left_goes_and_what_is_in_use_is_named(history, monkeypatch):

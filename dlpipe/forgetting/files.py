@@ -10,7 +10,9 @@ import stat
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path, PurePath, PurePosixPath
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from dlpipe.buckets import BucketFolder, StoredObject, check_bucket, is_s3
 from dlpipe.durable import PART, write_beside
@@ -23,6 +25,9 @@ from dlpipe.forgetting.words import Needles
 from dlpipe.redaction import show_address
 from dlpipe.scratch import PREFIX
 
+if TYPE_CHECKING:
+    from dlpipe.tracking import TrackingStore
+
 WHOLE = ("model", "checkpoint")
 """What would be another model with a word less."""
 HELD = ("state", "log")
@@ -30,6 +35,8 @@ HELD = ("state", "log")
 JOURNAL = ".journal"
 """How files end of which servers bring the lines into tables."""
 DATABASES = (".db", ".db-wal", ".db-shm", ".db-journal", ".sqlite")
+EVERY, PAGE = 3, 1000
+"""Of MLflow: experiments that were deleted, too; how many at once."""
 NOT_LOOKED_INTO = frozenset({"__pycache__", "node_modules", "site-packages", "lost+found"})
 
 
@@ -71,9 +78,12 @@ class Roots:
     ----------
     metaflow, state : Path
     mlflow : tuple of Path
+        Without those within others.
     tables : Path or None
     metaflow_bucket : BucketFolder or None
     mlflow_buckets : tuple of BucketFolder
+    experiment_roots : frozenset of PurePath
+        Where experiments of MLflow have their files, in folders and buckets; one may be within another.
     elsewhere : tuple of str
         Addresses of stores that nobody looks into, or that do not answer.
     experiments : tuple of str
@@ -86,6 +96,7 @@ class Roots:
     tables: Path | None
     metaflow_bucket: BucketFolder | None
     mlflow_buckets: tuple[BucketFolder, ...]
+    experiment_roots: frozenset[PurePath]
     elsewhere: tuple[str, ...]
     experiments: tuple[str, ...]
 
@@ -95,12 +106,13 @@ class Roots:
             yield _name_metaflow_file(path.relative_to(self.metaflow)), path
         for root in self.mlflow:
             for path in _walk(root, misses):
-                yield _name_mlflow_file(path.relative_to(root)), path
+                yield _name_mlflow_file(path, self.experiment_roots), path
         for found in self.metaflow_bucket.list_objects() if self.metaflow_bucket else ():
             yield _name_metaflow_file(found.path), found
         for folder in self.mlflow_buckets:
             for found in folder.list_objects():
-                yield _name_mlflow_file(found.path), found
+                place = PurePosixPath("/", found.bucket, found.key)
+                yield _name_mlflow_file(place, self.experiment_roots), found
         for path in _walk(self.state, misses):
             if path.suffix != JOURNAL:
                 yield "state", path
@@ -150,8 +162,7 @@ def find_roots() -> Roots:
     try:
         store = open_store()
         with tracking_errors(store):
-            found = store.client().search_experiments(view_type=3)
-            experiments = {experiment.name: experiment.artifact_location for experiment in found}
+            experiments = dict(_list_experiments(store))
         uris = dict.fromkeys([store.uri, store.registry_uri])
         elsewhere += [f"MLflow's database ({show_address(uri)})" for uri in uris if not uri.startswith("sqlite:")]
     except DlpipeError as error:
@@ -180,9 +191,20 @@ def find_roots() -> Roots:
         tables,
         metaflow[0] if metaflow else None,
         tuple(buckets),
+        frozenset([*mlflow, *map(_find_place, filter(is_s3, experiments.values()))]),
         tuple(elsewhere),
         tuple(experiments),
     )
+
+
+def _list_experiments(store: TrackingStore) -> Iterator[tuple[str, str]]:
+    """Yield name and address of all experiments, deleted ones among them."""
+    token = None
+    while True:
+        page = store.client().search_experiments(view_type=EVERY, max_results=PAGE, page_token=token)
+        yield from ((experiment.name, experiment.artifact_location) for experiment in page)
+        if not (token := page.token):
+            return
 
 
 def _open_bucket(address: str, what: str, endpoint: str | None, elsewhere: list[str]) -> Iterator[BucketFolder]:
@@ -292,13 +314,21 @@ def _walk(root: Path, misses: Misses) -> Iterator[Path]:
                 yield path
 
 
-def _name_mlflow_file(path: PurePath) -> str:
-    return "model" if "models" in path.parts[:1] else "file in MLflow"
+def _name_mlflow_file(path: PurePath, roots: frozenset[PurePath]) -> str:
+    """Return what a file is for its experiment: of those whose folders contain it, the innermost."""
+    root = next((parent for parent in path.parents if parent in roots), path.parent)
+    return "model" if "models" in path.relative_to(root).parts[:1] else "file in MLflow"
+
+
+def _find_place(address: str) -> PurePath:
+    """Return a place in a bucket as a path."""
+    place = urlsplit(address)
+    return PurePosixPath("/", place.netloc, place.path.strip("/"))
 
 
 def _name_metaflow_file(path: PurePath) -> str:
-    if path.parts[0] == "mf.cards":
+    if "mf.cards" in path.parts[:1]:
         return "card"
-    if path.parts[0] == "mf.checkpoints":
+    if "mf.checkpoints" in path.parts[:1]:
         return "checkpoint"
     return "artifact" if "data" in path.parts[1:2] else "log"
