@@ -19,6 +19,8 @@ from stores import keep_runs_in, untouched_environment
 from texts import reviews
 
 from dlpipe.cli import main
+from dlpipe.forgetting.asked import AskedRow
+from dlpipe.forgetting.choosing import RowChooser
 from dlpipe.tables import Sources, TableVersion, ingest, read_table, table_at
 from dlpipe.tables import _removal as removal
 from dlpipe.task.tabular_classification import TabularData
@@ -230,6 +232,19 @@ def test_a_damaged_data_file_is_a_problem_and_stays(history, where):
     assert table_at("reviews").rows == len(PLAIN)
     assert file.read_bytes() == damaged
     assert list_states() == ["purged in part"]
+
+
+def test_a_file_that_was_half_written_when_it_was_looked_at_is_not_called_damaged(history):
+    rows = history.ingest("TrainFlow/17", rows=[*PLAIN, (TEXT, "negative")])
+    (file,) = Path(rows.path).glob("*.parquet")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-100])
+    row = AskedRow("", "a text", inputs={"text": TEXT}, text_columns=("text",))
+    search = removal.FileSearch(rows.path, RowChooser([row]))
+    assert search.look(file.name) is None
+    file.write_bytes(whole)
+    assert removal.explain_left(search) == []
+    assert len(search.find_all()) == 1
 
 
 @pytest.mark.parametrize("value", [["soup", TEXT], {"said": TEXT}, TEXT.encode()], ids=["list", "record", "bytes"])

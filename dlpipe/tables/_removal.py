@@ -120,7 +120,8 @@ class FileSearch:
 
     def look(self, name: str) -> FoundFile | None:
         """Return what is found in a file; ``None`` where there is nothing, or the file is gone or unreadable."""
-        if name not in self._known:
+        if name not in self._known or name in self.unreadable:  # which may have been half of one then
+            self.unreadable.pop(name, None)
             self._known[name] = self._look(name)
         return self._known[name]
 
@@ -191,6 +192,8 @@ def explain_left(search: FileSearch) -> list[str]:
     It is what data files have that some version names and that cannot be read, and what is inside other values.
     """
     named = _list_named(search.location) if search.unreadable else set()
+    for name in named & search.unreadable.keys():  # whole by now, unless it is damaged
+        search.look(name)
     columns = ", ".join(sorted(search.inside))
     inside = [
         f"{show_path(search.location)} has what is to be forgotten inside lists, records or bytes ({columns}), "
