@@ -222,10 +222,9 @@ def _name_after(number: int, location: str, files: DataFiles) -> DataFiles:
     if prefix == files.prefix:
         return files
     names = [prefix + name[len(prefix) :] if name.startswith(files.prefix) else name for name in files.names]
-    moved = [(old, new) for old, new in zip(files.names, names, strict=True) if old != new]
-    for old, new in moved:
-        rename_file(location, old, new)
-    sync_files(location, [new for _, new in moved])
+    for old, new in zip(files.names, names, strict=True):
+        if old != new:
+            rename_file(location, old, new)
     return replace(files, prefix=prefix, names=tuple(names))
 
 

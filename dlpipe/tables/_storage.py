@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from dlpipe.buckets import explain_s3_error
 from dlpipe.delta import open_storage
-from dlpipe.durable import make_folder, sync_file, sync_folder
+from dlpipe.durable import make_folder, move, sync_file, sync_folder
 from dlpipe.errors import DlpipeError, SettingError, StorageFull, StorageUnavailable
 from dlpipe.redaction import show_address
 
@@ -126,12 +126,12 @@ def copy_file(location: str, source: str, target: str) -> None:
 
 
 def rename_file(location: str, source: str, target: str) -> None:
-    """Give a file of a table another name; in an object store, which has no such thing, it is copied."""
+    """Give a file of a table another name, on the disk too; in an object store it is copied."""
     if is_remote(location):
         copy_file(location, source, target)
         filesystem(location).delete_file(source)
         return
-    os.rename(Path(location, source), Path(location, target))
+    move(Path(location, source), Path(location, target))
 
 
 def link_or_copy(source: str | Path, target: str | Path) -> None:
