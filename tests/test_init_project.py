@@ -53,6 +53,7 @@ def variables(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setenv(name, value)
 
 
+@pytest.mark.long
 def test_every_command_of_the_readme_works(project: Path, environment: dict[str, str]) -> None:
     commands = [command for command in list_commands(project) if CHANGED not in command]
     assert commands[:2] == ["make train\n", "make test\n"]

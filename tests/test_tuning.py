@@ -196,6 +196,7 @@ def test_a_trial_whose_process_dies_is_tried_again_and_in_the_end_a_result(
     assert sorted(lines[6:]) == sorted(lines[1:5])
 
 
+@pytest.mark.long
 def test_a_search_killed_in_an_odd_temporary_folder_ends_like_an_undisturbed_one_and_repeats_no_finished_trial(
     search: Search, here: Cluster, tiny_table: TableVersion, tiny_settings: TextTraining, tmp_path: Path
 ) -> None:

@@ -218,6 +218,7 @@ def test_watch_follows_runs_that_know_nothing_of_the_bridge(place: Place) -> Non
     assert place.bridge("watch", "--rounds", "1") == ""
 
 
+@pytest.mark.long
 def test_trials_are_runs_and_a_restored_search_goes_on_in_them(place: Place, tmp_path: Path) -> None:
     program = tmp_path / "trials.py"
     program.write_text(TRIALS)

@@ -35,6 +35,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path, tiny_
     return made
 
 
+@pytest.mark.long
 def test_three_rows_of_three_thousand_are_forgotten_everywhere_also_after_kills(trained, monkeypatch):
     monkeypatch.chdir(trained.folder)
     for name, value in environment().items():

@@ -48,6 +48,7 @@ def without(project: Project, *names: str) -> Iterator[None]:
             project.folder.with_name(f"moved-{name}").rename(project.folder / name)
 
 
+@pytest.mark.long
 def test_models_of_a_search_and_of_a_killed_and_resumed_run_are_made_again_bit_for_bit(
     project: Project, first: Done, worse: Done, temporary: Path
 ) -> None:
@@ -116,7 +117,10 @@ def test_without_the_records_of_its_run_the_settings_of_the_registry_are_taken(
     assert record["largest_difference"] == {"weight": None, "output": None}
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.chaos)])
+@pytest.mark.parametrize(
+    "number",
+    [pytest.param(signal.SIGTERM, marks=pytest.mark.long), pytest.param(signal.SIGINT, marks=pytest.mark.chaos)],
+)
 def test_one_that_is_ended_leaves_nothing_and_one_that_is_killed_what_the_next_one_removes(
     number: signal.Signals, project: Project, worse: Done, temporary: Path
 ) -> None:
