@@ -80,6 +80,7 @@ def test_its_environment_has_the_wheel_and_not_this_tree(
     assert where.startswith(str(installed.parents[1]))
 
 
+@pytest.mark.long
 def test_the_step_that_trains_can_be_run_again_by_itself(project: Path, environment: dict[str, str]) -> None:
     said = run(".venv/bin/python flows/train_flow.py spin train", project, environment)
     assert re.search(r"weights [0-9a-f]{64}", said)
