@@ -474,6 +474,7 @@ def test_a_chunked_body_without_an_end_is_refused_at_its_bound(server: Server) -
 
 
 def test_a_slow_body_is_refused_and_a_slow_sender_keeps_nobody_waiting(server: Server) -> None:
+    assert server.post("/models/reviews", TEXTS).status_code == 200  # the first waits for the model
     with server.connect() as slow:
         slow.sendall(HEAD + b"Content-Length: 100\r\n\r\n{")
         started = time.monotonic()

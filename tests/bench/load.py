@@ -89,7 +89,10 @@ class Load:
                 self.receive(self.there[number], until)
 
     def receive(self, connection: Connection, until: float) -> None:
-        part = connection.socket.recv(READ_BYTES)
+        try:
+            part = connection.socket.recv(READ_BYTES)
+        except ConnectionResetError:
+            part = b""
         if not part and connection in self.idle:  # a server ends one that nobody has used for a while
             self.idle.remove(connection)
             self.poll.unregister(connection.socket)
@@ -97,7 +100,12 @@ class Load:
             connection.socket.close()
             return
         if not part:
-            raise SystemExit(f"the server closed a connection after {connection.got[:200]!r}")
+            request = self.requests[0][1].partition(b" HTTP/")[0].decode()
+            waited = time.perf_counter() - connection.began
+            raise SystemExit(
+                f"{request}: the server ended a connection after {waited:.2f} s and {connection.got[:200]!r}; "
+                f"{self.sent} requests had been sent"
+            )
         got = connection.got = connection.got + part
         if not connection.least:
             head = got.find(b"\r\n\r\n")

@@ -64,6 +64,8 @@ OVERHEAD_BOUNDS = {1: 0.5, 16: 0.25}
 """Milliseconds of CPU a request at most."""
 QUIET = 0.1
 """Cores that other work may take."""
+MOST_LOST = 2.0
+"""Points of accuracy that an engine may lose."""
 AT_ONCE_MS, FLAT = 50.0, 1.05
 """A refusal in so many milliseconds is at once, and memory that grows by no more than this is flat."""
 
@@ -332,7 +334,7 @@ def register(bench: Bench, there: bool) -> Path:
     from dlpipe.tables import Sources, ingest, read_table
     from dlpipe.task.text_classification import TextClassData
     from dlpipe.task.texts import TextTraining
-    from dlpipe.task.texts.engines import export_engines
+    from dlpipe.task.texts.engines import CheckSettings, export_engines
     from dlpipe.tracking import open_store
     from dlpipe.training import fit
 
@@ -342,8 +344,10 @@ def register(bench: Bench, there: bool) -> Path:
     table = ingest(sources, bench.store / "tables" / MODEL, settings=TextClassData()).table
     held = read_table(table, split="test", columns=["text", "label"]).to_pydict()
     model = fit(table, settings=TextTraining(epochs=1, max_length=256), say=say).model
+    # of a model after one epoch, int8 may lose three rows of six hundred, or two: here its speed is asked for
+    settings = CheckSettings(accuracy_lost=MOST_LOST)
     version = log_and_register(
-        export_engines(model, held["text"], held["label"]),
+        export_engines(model, held["text"], held["label"], settings=settings),
         name=MODEL,
         example=held["text"][:5],
         params={},
