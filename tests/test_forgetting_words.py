@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import unicodedata
 from pathlib import Path
 
@@ -14,12 +15,34 @@ from dlpipe.forgetting.asked import AskedRow
 from dlpipe.forgetting.choosing import RowChooser
 from dlpipe.forgetting.contents import blank_content
 from dlpipe.forgetting.own_words import find_own_words
+from dlpipe.forgetting.splitting import list_words, split_words
 from dlpipe.forgetting.words import Needles
 from dlpipe.lineage import Records
 
 LETTER = (
     "Dear Sir or Madam, I am writing to you about the order that I placed in your shop last month, and that has "
     "not arrived until today, "
+)
+
+
+PIECES = (
+    *("a", "E", "Good", "n", "_", "é", "e\u0301", "\u0301", "ß", "ſ", "ﬁ", "İ", "½", "Ⅷ", "ー", "क", "्", "\udc80"),
+    *("\\u00e4", "\\u0301", "\\u0130", "\\ud835\\udc00", "\\ud835", "\\\\u00e4", "\\n", "\\"),
+    *(
+        "&amp;",
+        "&#776;",
+        "&#x61;",
+        "&fjlig;",
+        "&frac12;",
+        "<b>",
+        "<i class='x'>",
+        "<",
+        "> ",
+        " ",
+        "\n",
+        '"',
+        "\x00",
+    ),
 )
 
 
@@ -83,3 +106,24 @@ def test_a_word_that_another_row_spells_otherwise_is_not_one_of_its_own(tmp_path
     chooser = RowChooser([AskedRow("1", "a", own_id="1", inputs={"text": texts[0]})])
     assert find_own_words(Records(), chooser) == {"kirchgasse"}
     assert Path("tables/letters").is_dir()
+
+
+@pytest.mark.parametrize("markup", [False, True])
+def test_the_quick_look_sees_the_words_that_are_compared(markup):
+    draw = random.Random(1)
+    for _ in range(20_000):
+        content = "".join(draw.choices(PIECES, k=draw.randint(1, 9)))
+        assert list_words(content, markup=markup) == [word.text for word in split_words(content, markup=markup)]
+
+
+@pytest.mark.parametrize(
+    "content", ["{}", "soup\n{}\nbar", "soup\r\n {}, \r\nbar", "<li>\n  {}\n</li>", '["a", "{}"]']
+)
+def test_a_word_of_a_list_is_found_however_the_list_is_written(content):
+    needles = Needles.from_texts([], alone=["zither"])
+    assert needles.blank(content.format("Zither")) == content.format("_")
+
+
+@pytest.mark.parametrize("content", ["a zither", "zither bar", "soup\n a zither\n", "zithers", "soup,zither,bar"])
+def test_a_word_within_other_text_is_no_value(content):
+    assert Needles.from_texts([], alone=["zither"]).blank(content) == content

@@ -20,12 +20,16 @@ def _list_marks() -> str:
 
 
 MARKS = _list_marks()
-PLAIN = re.compile(rf"(?P<word>\w[\w{MARKS}]*)")
-MARKUP = re.compile(
+PLAIN = re.compile(rf"(?P<word>\w+(?:(?![\x00-\x7f])[{MARKS}][\w{MARKS}]*)?)")  # mostly ASCII follows
+ASCII_WORD = re.compile(r"\w+", re.ASCII)
+CODE = (
     r"(?P<code>\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}"
     r"|&(?:#\d+|#[xX][0-9a-fA-F]+|[A-Za-z][A-Za-z0-9]*);)"
-    rf"|(?P<gap>\\[nrtbf\"\\/]|<[^<>]*>)|(?P<word>\w[\w{MARKS}]*)"
 )
+GAP = r"(?P<gap>\\[nrtbf\"\\/]|<[^<>]*>)"
+MARKUP = re.compile(f"{CODE}|{GAP}|{PLAIN.pattern}")
+CODE_OR_GAP = re.compile(f"{CODE}(?P<mark>[{MARKS}])?|{GAP}")
+"""An accent after a code is no part of its word."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,27 @@ def fold(word: str) -> str:
     if word.isascii():
         return word.lower()
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", word).casefold())
+
+
+def list_words(content: str, *, markup: bool = False) -> list[str]:
+    r"""Return what ``split_words`` does without where each stands, in a tenth of the time.
+
+    Examples
+    --------
+    >>> list_words(r"<b>Caf\u00e9</b> &amp; bar", markup=True)
+    ['café', 'bar']
+    """
+    if markup:
+        content = CODE_OR_GAP.sub(_read_match, content)
+    if content.isascii():
+        return ASCII_WORD.findall(content.lower())
+    lower = content.encode("utf-8", "surrogatepass").lower().decode("utf-8", "surrogatepass")  # ASCII letters alone
+    return [word if word.isascii() else fold(word) for word in PLAIN.findall(lower)]
+
+
+def _read_match(match: re.Match[str]) -> str:
+    read = _read_code(match["code"], joins=True) if match["code"] else ""
+    return read + " " if match["mark"] or not read else read
 
 
 def split_words(content: str, *, markup: bool = False) -> list[Word]:

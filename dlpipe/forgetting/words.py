@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 
-from dlpipe.forgetting.splitting import MARKS, Word, fold, split_words
+from dlpipe.forgetting.splitting import MARKS, Word, fold, list_words, split_words
 
 BLANK = "_"
 """What stands for a word that was forgotten."""
@@ -31,6 +31,10 @@ CUT = re.compile(r"\Z|[\"<\n]|'(?!\w)|\\+[\"nr]")
 """What stands where a text was cut; an apostrophe within a word does not."""
 QUOTES = "\"'>"
 END_QUOTES = "\"'<"
+WIDEST_EDGE = 20
+BEFORE_VALUE = re.compile(r"[^\w\s\"'<>]*[^\S\n]*\Z")
+AFTER_VALUE = re.compile(r"[^\S\n]*[^\w\s\"'<>]*[^\S\n]*")
+"""Signs and blanks between a value and its quotes, tags, or the ends of its line."""
 ASCII_RUN = re.compile(f"[A-Za-z0-9_]+(?![{MARKS}])")
 LIGATURES = re.compile("ss|ff|fi|fl|st|ij")
 """Letters that may be one: ß, ﬁ, and the like."""
@@ -151,6 +155,10 @@ class Needles:
         """Return where the words of what is found stand, in their order."""
         found: set[tuple[int, int]] = set()
         for markup in (False, True):
+            if not self._may_match(
+                list_words(content, markup=markup)
+            ):  # most contents, such as pages with scripts
+                continue
             words = split_words(content, markup=markup)
             for first, last in self._match(content, words):
                 found |= {(word.start, word.end) for word in words[first:last]}
@@ -177,6 +185,16 @@ class Needles:
             made.setdefault(needle.words[0], []).append(needle)
         return made
 
+    def _may_match(self, words: Sequence[str]) -> bool:
+        """Return whether any of them begins somewhere, and goes on so far that ``_match`` may find it there."""
+        first = self._by_first
+        return any(
+            _count_matching(words, at, needle) is not None
+            for at, word in enumerate(words)
+            if word in first
+            for needle in first[word]
+        )
+
     def _match(self, content: str, words: Sequence[Word]) -> Iterator[tuple[int, int]]:
         for at, word in enumerate(words):
             for needle in self._by_first.get(word.text, ()):
@@ -184,26 +202,36 @@ class Needles:
                     yield at, last
 
 
-def _match_needle(content: str, words: Sequence[Word], at: int, needle: Needle) -> int | None:
-    """Return after which word the needle that begins at a word ends; ``None`` where it is not there."""
+def _count_matching(words: Sequence[str], at: int, needle: Needle) -> int | None:
+    """Return how many words from one on are the needle, or so much of its beginning that it may be cut there."""
     wanted = needle.words
     count = 0
-    while count < len(wanted) and at + count < len(words) and words[at + count].text == wanted[count]:
+    while count < len(wanted) and at + count < len(words) and words[at + count] == wanted[count]:
         count += 1
-    last = at + count
     if count == len(wanted):
-        return (
-            last if not needle.is_short or _is_whole_value(content, words[at].start, words[last - 1].end) else None
-        )
+        return count
     if needle.exact or needle.alone or not count:
         return None
     # a text may be cut in the middle of a word
-    if last < len(words) and wanted[count].startswith(words[last].text):
-        last += 1
-    length, end = _measure(words[at:last]), words[last - 1].end
+    if at + count < len(words) and wanted[count].startswith(words[at + count]):
+        count += 1
+    longest = sum(map(len, words[at : at + count])) + WIDEST_GAP * (count - 1)
+    return count if longest >= FEWEST_BEFORE_ELLIPSIS else None
+
+
+def _match_needle(content: str, words: Sequence[Word], at: int, needle: Needle) -> int | None:
+    """Return after which word the needle that begins at a word ends; ``None`` where it is not there."""
+    there = words[at : at + len(needle.words)]
+    count = _count_matching([word.text for word in there], 0, needle)
+    if count is None:
+        return None
+    end = there[count - 1].end
+    if count == len(needle.words) and there[-1].text == needle.words[-1]:
+        return at + count if not needle.is_short or _is_whole_value(content, there[0].start, end) else None
+    length = _measure(there[:count])
     if length >= FEWEST_BEFORE_ELLIPSIS and ELLIPSIS.match(content, end):
-        return last
-    return last if length >= LONG_BEGINNING and CUT.match(content, end) else None
+        return at + count
+    return at + count if length >= LONG_BEGINNING and CUT.match(content, end) else None
 
 
 def _measure(words: Sequence[Word]) -> int:
@@ -214,12 +242,11 @@ def _measure(words: Sequence[Word]) -> int:
 
 def _is_whole_value(content: str, start: int, end: int) -> bool:
     """Return whether there is nothing else between quotes, tags, or the ends of the content."""
-    before, after = content[:start], content[end:]
-    head = re.search(r"[^\w\s\"'<>]*\s*$", before[-20:])
-    tail = re.match(r"\s*[^\w\s\"'<>]*\s*", after[:20])
-    first = before[: len(before) - len(head[0])] if head else before
-    rest = after[len(tail[0]) :] if tail else after
-    return (not first or first[-1] in QUOTES or first[-1] == "\n") and (not rest or rest[0] in END_QUOTES + "\\\n")
+    head = BEFORE_VALUE.search(content, max(0, start - WIDEST_EDGE), start)
+    tail = AFTER_VALUE.match(content, end, end + WIDEST_EDGE)
+    first, rest = head.start() if head else start, tail.end() if tail else end
+    begins = not first or content[first - 1] in f"{QUOTES}\n"
+    return begins and (rest == len(content) or content[rest] in f"{END_QUOTES}\\\n")
 
 
 def _leave_out_inner(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
