@@ -66,7 +66,7 @@ def list_words(content: str, *, markup: bool = False) -> list[str]:
         content = CODE_OR_GAP.sub(_read_match, content)
     if content.isascii():
         return ASCII_WORD.findall(content.lower())
-    lower = content.encode("utf-8", "surrogatepass").lower().decode("utf-8", "surrogatepass")  # ASCII letters alone
+    lower = content.encode("utf-8", "surrogatepass").lower().decode("utf-8", "surrogatepass")  # of ASCII alone
     return [word if word.isascii() else fold(word) for word in PLAIN.findall(lower)]
 
 
