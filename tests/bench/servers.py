@@ -114,10 +114,17 @@ def serve_model(options: argparse.Namespace) -> None:
     if options.alone:
         served.ALONE = served.BESIDE = 1
 
+    port = ""
+
     def say(line: str) -> None:
+        nonlocal port
         complain(line)
         if " on http://" in line:
-            print(line.rpartition(":")[2], flush=True)
+            port = line.rpartition(":")[2]
+        if line.startswith(
+            f"{MODEL}@champion is v"
+        ):  # stopped before that, it takes the registry for one that is silent
+            print(port, flush=True)
 
     limits, keys = LimitSettings(max_wait=options.max_wait), KeySettings(str(options.keys))
     serving = ServingSettings(limits=limits, keys=keys)
