@@ -26,7 +26,6 @@ import math
 import os
 import platform
 import re
-import resource
 import shutil
 import signal
 import socket
@@ -41,6 +40,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from resident import read_resident
 
 FLOWS = Path(__file__).with_name("flows")
 NOT_INHERITED = ("METAFLOW_", "MLFLOW_", "DLPIPE_", "PYTEST_")
@@ -397,9 +398,9 @@ def sync_here(pathspec: str, *, every_task: bool) -> dict[str, Any]:
     store = open_store()
     store.experiment("WideFlow")  # MLflow is imported, the connection open, the experiment there
     calls, carried = count_requests() if store.is_server else count_store_calls()
-    before = peak_mb()
+    before = read_resident("VmHWM")
     seconds = timed(lambda: sync(pathspec, store=store))
-    made, peak, files = dict(calls), peak_mb(), carried["files"]
+    made, peak, files = dict(calls), read_resident("VmHWM"), carried["files"]
     again = timed(lambda: sync(pathspec, store=store))
     return {
         "seconds": seconds,
@@ -415,10 +416,6 @@ def timed(action: Callable[[], object]) -> float:
     began = time.monotonic()
     action()
     return time.monotonic() - began
-
-
-def peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def count_requests() -> tuple[Counter[str], Counter[str]]:

@@ -13,12 +13,13 @@ import argparse
 import csv
 import json
 import random
-import re
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from resident import read_resident
 
 
 def main() -> None:
@@ -78,12 +79,6 @@ def work(what: str, source: str, table: str) -> dict[str, float]:
     else:
         append(source, table)
     return {"seconds": time.perf_counter() - started, "peak_mib": read_resident("VmHWM") - before}
-
-
-def read_resident(which: str) -> float:
-    found = re.search(rf"{which}:\s+(\d+)", Path("/proc/self/status").read_text())
-    assert found
-    return int(found[1]) / 1024
 
 
 if __name__ == "__main__":

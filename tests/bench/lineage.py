@@ -35,6 +35,14 @@ from dlpipe.lineage import Graph, Records, walk
 MODELS, ROWS = 10, 100_000
 FULL = Size(tables=100, runs=5_000, requests=30_000)
 REPEATS = 5
+RUN = """
+import json, os, subprocess, sys, time
+begun = time.perf_counter()
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+_, status, used = os.wait4(process.pid, 0)
+print(json.dumps([status, used.ru_utime + used.ru_stime, time.perf_counter() - begun, used.ru_maxrss / 1024]))
+"""
+"""Runs a command and prints what it took: of a process that others start, Linux counts their memory as well."""
 
 
 def count_bytes() -> int:
@@ -53,13 +61,12 @@ def measure(text: str, direction: str) -> tuple[float, int, Graph]:
 
 def measure_command(text: str, direction: str) -> tuple[float, float, float]:
     """Return processor seconds, wall seconds and the most MiB of memory of the command."""
-    begun = time.perf_counter()
     command = [sys.executable, "-m", "dlpipe.cli", "lineage", text, f"--{direction}"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, used = os.wait4(process.pid, 0)
+    done = subprocess.run([sys.executable, "-c", RUN, *command], stdout=subprocess.PIPE, text=True, check=False)
+    status, *measured = json.loads(done.stdout)
     if status:
         sys.exit(f"{' '.join(command)} failed")
-    return used.ru_utime + used.ru_stime, time.perf_counter() - begun, used.ru_maxrss / 1024
+    return tuple(measured)
 
 
 def open_store(folder: Path, scale: float) -> tuple[str, str, str]:

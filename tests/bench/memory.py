@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import statistics
 import subprocess
 import sys
@@ -19,6 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from resident import read_resident
 
 TIMES = 10
 
@@ -103,9 +104,7 @@ def score_table(model: Path, source: Path, target: Path) -> dict[str, float]:
     started = time.perf_counter()
     done = score(predictor, table_at(source), model=version, target=str(target), split=None, say=None)
     seconds = time.perf_counter() - started
-    peak = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
-    assert peak
-    return {"rows": done.new_rows, "seconds": seconds, "peak_mib": int(peak[1]) / 1024}
+    return {"rows": done.new_rows, "seconds": seconds, "peak_mib": read_resident("VmHWM")}
 
 
 def print_table(runs: dict[int, list[dict[str, float]]]) -> None:

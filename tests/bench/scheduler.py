@@ -11,11 +11,12 @@ of a core (a look a second, 1,000 runs a day), and memory. ``scheduler_idle.py``
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 import tempfile
 import time
 from pathlib import Path
+
+from resident import read_resident
 
 from dlpipe.orchestrator.decisions import decide
 from dlpipe.orchestrator.deployments import Policies, Schedule, Version
@@ -96,7 +97,7 @@ def looks(state: State, now: float) -> list[float]:
 
 def print_table(days: int, started: int, due: float, quiet: list[float], size: int) -> None:
     look, run = statistics.median(quiet), due / started
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    memory = read_resident("VmHWM")
     rows = {
         "deployments": f"{DEPLOYMENTS}",
         "due runs": f"{started:,} in {days} days",
