@@ -48,6 +48,25 @@ def test_a_follower_that_died_is_named_as_one() -> None:
     assert line.endswith("dlpipe bridge sync Flow/1")
 
 
+def test_a_follower_that_was_killed_as_the_launcher_ended_is_followed_by_another(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mlflow_bridge, "STARTS", 4)
+    monkeypatch.setattr(mlflow_bridge, "WAIT_SECONDS", 30.0)
+    first = place / "first"
+    script = f"""
+import os, pathlib, signal
+first = pathlib.Path({str(first)!r})
+if first.exists():
+    print("MLflow has this run: r")
+else:
+    first.touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    follower = Follower("Flow/1", command=[sys.executable, "-c", f"import sys\nsys.stdin.read()\n{script}"])
+    assert follower.last_line() == "MLflow has this run: r"
+
+
 def test_after_an_error_mlflow_is_behind_with_its_reason(place: Path) -> None:
     from dlpipe.bridge.marks import find_marks
 

@@ -358,14 +358,21 @@ class Follower(KeptProcess):
         if self._asked:
             return None
         self._asked = True
-        self.keep_alive()
-        if self._process is not None:
+        until = time.monotonic() + (OUTAGE_SECONDS if self._problem() else WAIT_SECONDS)
+        for _ in range(STARTS):
+            self.keep_alive()
+            if self._process is None:
+                break
             reading = threading.Thread(target=self._read, args=(self._process,), daemon=True)
             reading.start()
-            reading.join(OUTAGE_SECONDS if self._problem() else WAIT_SECONDS)
-            if not reading.is_alive():  # its output ends a moment before it has ended itself
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._process.wait(1)
+            reading.join(max(0.0, until - time.monotonic()))
+            if reading.is_alive():
+                break
+            with contextlib.suppress(subprocess.TimeoutExpired):  # its output ends a moment before it has itself
+                self._process.wait(1)
+            if self._said:
+                break
+            # it was killed, perhaps just before it was asked: another one does what is left
         return self._said[-1] if self._said else self._line_of_state()
 
     def _line_of_state(self) -> str:
