@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import time
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -75,7 +76,10 @@ def restore(table: Path) -> None:
 
 
 def restore_by_time(table: Path) -> None:
-    made = datetime.fromtimestamp(history(table)[0]["timestamp"] / 1000, UTC)
+    # delta-rs goes by the time of the file, a millisecond or more after the one that the commit has in it
+    written = (table / "_delta_log" / f"{1:020}.json").stat().st_mtime
+    made = datetime.fromtimestamp(written, UTC) + timedelta(milliseconds=2)
+    time.sleep(0.02)
     ingest_texts(table, 50)
     DeltaTable(table).restore(made)
 
